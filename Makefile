@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0
+# Entry points; each is explained by "make help".
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+help:
+	@echo 'make demo            show peer-to-peer I/O in an emulated machine'
+	@echo 'make demo BASELINE=1 the same on the unpatched kernel'
+	@echo 'make check           all tests that take minutes; results in build/log'
+	@echo 'make check-all       also the debug kernel, the base, and each patch'
+	@echo 'make tree            patches/ and the new files -> build/linux'
+	@echo 'make export          commits in build/linux -> patches/ and new files'
+	@echo 'make series          the complete mails in build/series'
+	@echo '                     (SIGNOFF="Name <address>" signs them off)'
+	@echo 'make kernel          build the patched kernel'
+	@echo 'make shell           a shell in the emulated machine'
+	@echo 'make lint            static checks of what the series touches'
+	@echo 'make clean           remove build/ (FORCE=1: unexported work as well)'
+	@echo 'make distclean       also the cache: base, kernels, ccache'
+	@echo
+	@echo 'LINUX=<tree> or TARBALL=<file> takes the base kernel from there,'
+	@echo 'CACHE=<directory> keeps the cache there.'
+
+setup:
+	@scripts/setup.sh
+
+tree: setup
+	@scripts/tree.sh tree
+
+export:
+	@scripts/tree.sh export
+
+series: tree
+	@scripts/tree.sh series
+
+kernel: tree
+	@scripts/kernel.sh build series test
+
+demo: tree
+	@scripts/demo.sh
+
+shell: tree
+	@scripts/demo.sh --shell
+
+lint: series
+	@scripts/lint.sh
+
+check: setup
+	@scripts/check.sh
+
+check-all: setup
+	@scripts/check.sh all
+
+clean:
+	@scripts/tree.sh clean
+
+distclean:
+	@scripts/tree.sh distclean
+
+.PHONY: help setup tree export series kernel demo shell lint check check-all \
+	clean distclean

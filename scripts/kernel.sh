@@ -1,0 +1,231 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Build kernels and the selftests that run on them.
+#
+#   kernel.sh build TREE CONFIG         -> build/kernel-TREE-CONFIG
+#   kernel.sh tests TREE CONFIG         -> build/tests-TREE-CONFIG
+#   kernel.sh make TREE CONFIG ARG...   kbuild in a prepared object directory
+#   kernel.sh each series CONFIG        does it build after each patch?
+#
+# TREE is "series" (build/linux as it is, committed or not) or "base"; CONFIG
+# is "test" or "debug".  Results are kept in the cache by what they were built
+# from, so that a second clone builds nothing.
+
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+hash_of() { sha256sum | cut -c1-16; }
+
+fragments() {
+	cat "$TOP/base/test.config"
+	[ "$config" = test ] || cat "$TOP/base/$config.config"
+}
+
+# The object directory lies in the source tree, hidden from git by the kernel's
+# own rules: kbuild then uses relative paths, and ccache finds the objects of
+# other clones and of the other tree.
+kmake() {
+	CCACHE_DIR=$CACHE/ccache CCACHE_NOHASHDIR=1 \
+	KBUILD_BUILD_TIMESTAMP='1970-01-01' KBUILD_BUILD_VERSION=1 \
+	KBUILD_BUILD_USER=p2pmem KBUILD_BUILD_HOST=p2pmem \
+		make -C "$src" O="$obj" -j"$(nproc)" CC='ccache gcc' \
+		HOSTCC='ccache gcc' LOCALVERSION= "$@"
+}
+
+# Print what a list of options asks for and does not get.
+missing_options() {
+	awk -F= '
+	/^CONFIG_/ && FILENAME == ARGV[1] { want[$1] = $2 }
+	/^CONFIG_/ && FILENAME == ARGV[2] { have[$1] = $2 }
+	END {
+		for (option in want) {
+			got = option in have ? have[option] : "n"
+			if (got != want[option])
+				print option "=" want[option] " became " got
+		}
+	}' "$1" "$2"
+}
+
+configure() {
+	local missing
+	mkdir -p "$obj"
+	fragments >"$obj/fragments"
+	kmake KCONFIG_ALLCONFIG="$obj/fragments" allnoconfig
+	missing=$(missing_options "$obj/fragments" "$obj/.config")
+	[ -z "$missing" ] || die "base/*.config: no effect:" "$missing"
+}
+
+compile() { kmake bzImage modules; }
+
+install_kernel() {
+	mkdir -p "$1"
+	cp "$obj/arch/x86/boot/bzImage" "$obj/Module.symvers" "$1"
+	cp "$obj/.config" "$1/config"
+	kmake INSTALL_MOD_PATH="$1" modules_install
+	# They name this machine's directories.
+	rm -f "$1"/lib/modules/*/{build,source}
+}
+
+# The git tree of the source as it is now.
+source_tree() {
+	if [ "$tree" = base ]; then
+		git_plain --git-dir="$BASE_GIT" rev-parse "$base^{tree}"
+	else
+		cp "$src/.git/index" "$tmp/index"
+		GIT_INDEX_FILE=$tmp/index git_plain -C "$src" add --all
+		GIT_INDEX_FILE=$tmp/index git_plain -C "$src" write-tree
+	fi
+}
+
+# A hash of all that the kernel depends on.
+kernel_key() {
+	local id
+	id=$(source_tree)
+	{
+		GIT_ALTERNATE_OBJECT_DIRECTORIES=$TOP/build/linux/.git/objects \
+			git_plain --git-dir="$BASE_GIT" ls-tree "$id" |
+			grep -vE '	(Documentation|tools|MAINTAINERS)$'
+		fragments
+		gcc --version
+		ld --version
+		declare -f kmake configure compile install_kernel
+	} | hash_of
+}
+
+# Sets up $src and $obj for use; the base is checked out when it is needed.
+prepare_source() {
+	[ "$tree" = base ] || return 0
+	init_checkout "$src"
+	[ "$(git_plain -C "$src" rev-parse -q --verify HEAD)" = "$base" ] ||
+		git_plain -C "$src" checkout -q --force --detach "$base"
+}
+
+# In steps, each of which shows its progress.
+build_kernel() {
+	local out=$CACHE/kernels/$key
+	# What an earlier build left must not pass for this one.
+	rm -f "$BUILD/kernel-$flavour"
+	if [ ! -d "$out" ]; then
+		prepare_source
+		rm -f "$obj/.key"
+		step "$flavour-config" configure
+		step "$flavour-kernel" compile
+		rm -rf "$out.new"
+		step "$flavour-install" install_kernel "$out.new"
+		mv "$out.new" "$out"
+		echo "$key" >"$obj/.key"
+	fi
+	ln -sfn "$out" "$BUILD/kernel-$flavour"
+}
+
+prepare_objects() {
+	configure
+	kmake modules_prepare
+	cp "$CACHE/kernels/$key/Module.symvers" "$obj"
+}
+
+# Make $obj fit for building modules, also if the kernel was in the cache.
+need_objects() {
+	prepare_source
+	[ "$(cat "$obj/.key" 2>/dev/null)" != "$key" ] || return 0
+	build_kernel
+	rm -f "$obj/.key"
+	step "$flavour-prepare" prepare_objects
+	echo "$key" >"$obj/.key"
+}
+
+# The selftests get a copy of their own for each flavour: modules are built
+# where their sources are.
+copy_selftests() {
+	rm -rf "$1"
+	mkdir -p "$1"
+	git_plain -C "$src" archive "$base" -- scripts/subarch.include \
+		tools/include tools/testing/selftests/kselftest \
+		':(glob)tools/testing/selftests/*' | tar -x -C "$1"
+	mkdir -p "$1/$TESTS_DIR"
+	test_files | tar -c -C "$tests_from" --null -T - |
+		tar -x -C "$1"
+}
+
+# What git knows or would know: no objects of somebody's manual build.
+test_files() {
+	git_plain -C "$tests_from" ls-files -z --cached --others \
+		--exclude-standard -- "$TESTS_DIR"
+}
+
+install_tests() {
+	local copy=$BUILD/selftests-$flavour
+	copy_selftests "$copy"
+	CCACHE_DIR=$CACHE/ccache make -C "$copy/tools/testing/selftests" \
+		TARGETS=p2pdma FORCE_TARGETS=1 O="$obj" KDIR="$obj" \
+		CC='ccache gcc' KSFT_INSTALL_PATH="$1" install
+}
+
+build_tests() {
+	local out
+	rm -f "$BUILD/tests-$flavour"
+	out=$CACHE/tests/$({
+		echo "$key $base"
+		cd "$tests_from"
+		test_files | xargs -0 sha256sum
+		declare -f install_tests copy_selftests
+	} | hash_of)
+	if [ ! -d "$out" ]; then
+		need_objects
+		rm -rf "$out.new"
+		step "$flavour-tests" install_tests "$out.new"
+		mv "$out.new" "$out"
+	fi
+	ln -sfn "$out" "$BUILD/tests-$flavour"
+}
+
+# In a tree of its own, so that build/linux stays as it is.
+build_each() {
+	local commit commits
+	mapfile -t commits < <(git_plain -C "$src" rev-list --reverse \
+		"$base..HEAD")
+	src=$BUILD/each obj=$BUILD/each/.obj-$config
+	init_checkout "$src"
+	echo "$BUILD/linux/.git/objects" >>"$src/.git/objects/info/alternates"
+	for commit in "${commits[@]}"; do
+		git_plain -C "$src" checkout -q --force --detach "$commit"
+		say "  $(git_plain -C "$src" log -1 --format=%s)"
+		step each-config configure
+		step each-kernel compile
+	done
+}
+
+set_tree() {
+	case $tree in
+	series)
+		src=$BUILD/linux tests_from=$BUILD/linux
+		[ -f "$src/.git/p2pmem-inputs" ] ||
+			die "build/linux is not there" "run \"make tree\""
+		base=$(head -n 1 "$src/.git/p2pmem-inputs") ;;
+	base)
+		src=$BUILD/base tests_from=$TOP
+		base=$("$SCRIPTS/base.sh") ;;
+	*)
+		die "no such tree: $tree" ;;
+	esac
+	obj=$src/.obj-$config
+}
+
+main() {
+	[ $# -ge 3 ] || die "usage: ${0##*/} COMMAND TREE CONFIG [ARG]..."
+	tree=$2 config=$3 flavour=$2-$3
+	[ -f "$TOP/base/$config.config" ] || die "no such config: $config"
+	set_tree
+	mkdir -p "$CACHE/kernels" "$CACHE/tests"
+	make_tmp
+	lock_cache kernels
+	key=$(kernel_key)
+	case $1 in
+	build) build_kernel ;;
+	tests) build_tests ;;
+	make) need_objects; kmake "${@:4}" ;;
+	each) build_each ;;
+	*) die "no such command: $1" ;;
+	esac
+}
+
+main "$@"

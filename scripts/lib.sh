@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2034
+# Settings and helpers that all scripts share; sourced, not run.
+
+set -euo pipefail
+export LC_ALL=C
+# depmod and others live where an ordinary user's PATH does not look.
+PATH=$PATH:/usr/sbin:/sbin
+# A git hook that runs the checks points git at the wrong repository.
+# shellcheck disable=SC2046
+unset $(git rev-parse --local-env-vars)
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+SCRIPTS=$TOP/scripts
+PATCHES=$TOP/patches
+BUILD=$TOP/build
+LOGS=$BUILD/log
+CACHE=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/p2pmem}
+BASE_GIT=$CACHE/base.git
+TESTS_DIR=tools/testing/selftests/p2pdma
+FORCE=${FORCE:-}
+
+# shellcheck source=../base/kernel
+. "$TOP/base/kernel"
+BASE_KERNEL=${BASE_VERSION%%-*}
+mkdir -p "$BUILD" "$LOGS" "$CACHE"
+CACHE=$(cd "$CACHE" && pwd)
+
+say() { printf '%s\n' "$*" >&2; }
+
+# die WHAT [WHAT-TO-DO]...
+die() {
+	say "error: $1"
+	shift
+	for line in "$@"; do say "       $line"; done
+	exit 1
+}
+
+# A directory in $tmp that goes away with the script.
+make_tmp() {
+	tmp=$(mktemp -d "$BUILD/tmp.XXXXXX")
+	trap 'rm -rf "$tmp"' EXIT
+}
+
+# git without the user's settings, so that what it writes is always the same.
+git_plain() {
+	GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 \
+		git -c core.quotePath=false "$@"
+}
+
+# lock_cache PART: one user at a time; released when the script ends.
+lock_cache() {
+	exec 9>"$CACHE/$1.lock"
+	flock -n 9 || { say "waiting for another run to release $CACHE/$1.lock"; flock 9; }
+}
+
+# An empty working directory that borrows the base's objects.
+init_checkout() {
+	[ -e "$1/.git" ] && return
+	git_plain init -q --initial-branch=series "$1"
+	echo "$BASE_GIT/objects" >"$1/.git/objects/info/alternates"
+}
+
+# step NAME COMMAND...: keep the output in a log, show progress, say how long
+# it took; on failure show the end of the log.
+step() {
+	local name=$1 log=$LOGS/$1.log start=$SECONDS pid status=0
+	local last_progress=0
+	shift
+	say "  $name ..."
+	"$@" >"$log" 2>&1 &
+	pid=$!
+	# In the background it would not see an interrupt from the keyboard.
+	trap 'kill "$pid"; exit 130' INT TERM
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 0.5
+		(( (SECONDS - start) % 30 )) || show_progress "$log" $((SECONDS - start))
+	done
+	wait "$pid" || status=$?
+	trap - INT TERM
+	if [ "$status" != 0 ]; then
+		show_errors "$log"
+		die "$name failed after $((SECONDS - start)) s" "log: $log"
+	fi
+	say "  $name: $((SECONDS - start)) s"
+}
+
+show_progress() {
+	local objects
+	(( $2 != last_progress )) || return 0
+	last_progress=$2
+	objects=$(grep -cE '^  (CC|AS|LD|AR)  ' "$1") || true
+	say "    $2 s, $objects objects"
+}
+
+# The lines that say what is wrong, or else the last ones.
+show_errors() {
+	grep -nE -B2 -A3 'error:|\*\*\*|Error [0-9]|not ok|FAIL' "$1" | tail -n 30 >&2 ||
+		tail -n 20 "$1" >&2
+}

@@ -1,0 +1,143 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Static checks of what the series touches; nothing that the base already had
+# is held against it.  Needs build/linux and build/series ("make lint").
+# shellcheck disable=SC2317 # the checks are found by their names
+
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+TREE=$BUILD/linux
+
+linux() { git_plain -C "$TREE" "$@"; }
+touched() {
+	linux diff --name-only --no-renames --diff-filter=AM "$base" HEAD -- "$@"
+}
+in_base() { linux cat-file -e "$base:$1" 2>/dev/null; }
+
+# new_findings BEFORE AFTER: the lines of AFTER that BEFORE lacks, whatever
+# their line numbers; fails if there are any.
+new_findings() {
+	sort -u "$2" | awk '
+	{ key = $0; gsub(/:[0-9]+/, "", key) }
+	FILENAME == ARGV[1] { known[key]++; next }
+	known[key]-- <= 0 { print; found = 1 }
+	END { exit found }' <(sort -u "$1") -
+}
+
+# Ignored: only the sender can sign off; the base repository has one commit,
+# so no id can be looked up; MAINTAINERS has a patch of its own.
+check_checkpatch() {
+	local ignore=MISSING_SIGN_OFF,NO_AUTHOR_SIGN_OFF,UNKNOWN_COMMIT_ID
+	[ -z "$(touched MAINTAINERS)" ] || ignore+=,FILE_PATH_CHANGES
+	cd "$TREE"
+	# It runs Python programs that need Debian's modules, not another Python.
+	local -x PATH=/usr/bin:$PATH
+	find "$BUILD/series" -name '*.patch' ! -name '0000-*' | sort |
+		xargs -n 1 -P "$(nproc)" perl scripts/checkpatch.pl --strict \
+			--codespell --terse --showfile --show-types --no-summary \
+			--ignore "$ignore"
+}
+
+check_new_files() {
+	local unclaimed
+	unclaimed=$("$SCRIPTS/tree.sh" unclaimed)
+	[ -z "$unclaimed" ] || die "no patch creates:" "$unclaimed"
+}
+
+check_codespell() {
+	cd "$TOP"
+	git ls-files -z --cached --others --exclude-standard -- ':!COPYING' |
+		xargs -0 codespell
+}
+
+check_shellcheck() {
+	cd "$TOP"
+	git ls-files --cached --others --exclude-standard |
+		while read -r file; do
+			if head -n 2 "$file" | grep -qE '^#!.*sh$|shell='; then
+				printf '%s\0' "$file"
+			fi
+		done | xargs -0 shellcheck -x --source-path=SCRIPTDIR
+}
+
+# The kernel quietly goes without a sparse that lacks this keyword, as Debian
+# 12's does; what that costs in precision, the base's warnings make up for.
+SPARSE='sparse -D__typeof_unqual__=__typeof__'
+
+# warnings TREE OBJECT...: of gcc with W=1 and of sparse.  Only an object that
+# is compiled has warnings, so none may be left from the last time.
+warnings() {
+	local dir=linux
+	[ "$1" = series ] || dir=base
+	(cd "$BUILD/$dir/.obj-test" 2>/dev/null && rm -f "${@:2}")
+	"$SCRIPTS/kernel.sh" make "$1" test W=1 C=1 CHECK="$SPARSE" "${@:2}" \
+		>"$tmp/make" 2>&1 || { show_errors "$tmp/make"; return 1; }
+	if grep 'sparse is not available' "$tmp/make"; then return 1; fi
+	grep -E '(warning|error):' "$tmp/make" || true
+}
+
+check_kernel_warnings() {
+	local after=() before=() file
+	while read -r file; do
+		after+=("${file%.c}.o")
+		if in_base "$file"; then before+=("${file%.c}.o"); fi
+	done < <(touched '*.c' ':!tools' ':!Documentation')
+	[ "${#after[@]}" != 0 ] || return 0
+	warnings series "${after[@]}" >"$tmp/after"
+	: >"$tmp/before"
+	[ "${#before[@]}" = 0 ] || warnings base "${before[@]}" >"$tmp/before"
+	new_findings "$tmp/before" "$tmp/after"
+}
+
+# The test modules are new: none at all.
+check_module_warnings() {
+	local dir=$BUILD/lint-modules objects
+	rm -rf "$dir"
+	cp -r "$TREE/$TESTS_DIR/modules" "$dir"
+	mapfile -t objects < <(cd "$dir" && printf '%s\n' *.c | sed 's/c$/o/')
+	warnings series "M=$dir" "${objects[@]}" >"$tmp/after"
+	new_findings /dev/null "$tmp/after"
+}
+
+kernel_doc() {
+	python3 "$TREE/tools/docs/kernel-doc" -none -Wall "$@" 2>&1 || true
+}
+
+check_kernel_doc() {
+	local file files
+	mapfile -t files < <(touched '*.[ch]')
+	[ "${#files[@]}" != 0 ] || return 0
+	(cd "$TREE" && kernel_doc "${files[@]}") >"$tmp/after"
+	for file in "${files[@]}"; do
+		in_base "$file" || continue
+		mkdir -p "$tmp/base/${file%/*}"
+		linux cat-file blob "$base:$file" >"$tmp/base/$file"
+		(cd "$tmp/base" && kernel_doc "$file")
+	done >"$tmp/before"
+	new_findings "$tmp/before" "$tmp/after"
+}
+
+# Not in a condition, which would disarm set -e.
+run() {
+	local status=0 start=$SECONDS
+	set +e
+	(set -e; "check_$1") >"$tmp/out" 2>&1
+	status=$?
+	set -e
+	if [ "$status" = 0 ]; then
+		echo "ok $1 ($((SECONDS - start)) s)"
+	else
+		echo "not ok $1 ($((SECONDS - start)) s)"
+		sed 's/^/  /' "$tmp/out"
+		failed=1
+	fi
+}
+
+make_tmp
+base=$(head -n 1 "$TREE/.git/p2pmem-inputs") ||
+	die "build/linux is not there" "run \"make lint\""
+failed=0
+[ $# != 0 ] || set -- new_files checkpatch codespell shellcheck kernel_doc \
+	kernel_warnings module_warnings
+for check; do run "$check"; done
+exit "$failed"

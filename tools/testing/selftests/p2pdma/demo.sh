@@ -1,0 +1,186 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The whole way, in each shape: fio on an nvme-rdma disk whose target keeps the
+# data in peer-to-peer memory. Each row is a test: every byte verified, every
+# request served from the BAR by DMA address, not one DMA mapping for it, and the
+# data seen in the BAR from outside. With P2PDMA_BASELINE=1, on a kernel without
+# DMA-address bios, it shows what the page based path does instead.
+
+# shellcheck source=lib.sh
+. "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+SGL_THRESHOLD=/sys/module/nvme/parameters/sgl_threshold
+ROW='# %-4s %-6s %5s %3s %6s %9s %9s %7s %9s %8s\n'
+SIZES=(4k:2 128k:16 1m:32)	# block size, MiB to transfer
+DEPTHS=(1 32)
+
+total_ios=0 total_mappings=0
+
+set_mode()
+{
+	case $1 in
+	PRP) echo 0 > $SGL_THRESHOLD ;;
+	SGL) echo 1 > $SGL_THRESHOLD ;;
+	esac
+}
+
+# What is on the disk before: for a read the data, for a write anything else.
+prepare_disk()
+{
+	local direction=$1 tag=$2 bs=$3 size=$4
+
+	[[ $direction == read ]] || tag=poison-$RANDOM
+	p2p_fill "$drive" "$tag" --bs="$bs" --size="${size}m" --iodepth=8
+}
+
+transfer()
+{
+	local direction=$1 tag=$2
+
+	shift 2
+	if [[ $direction == read ]]; then
+		p2p_check "$remote" "$tag" "$@"
+	else
+		p2p_fill "$remote" "$tag" "$@"
+	fi
+}
+
+# A write is verified on the drive itself, past the network and the BAR.
+verify()
+{
+	local direction=$1 tag=$2 bs=$3 size=$4
+
+	[[ $direction == read ]] ||
+		p2p_check "$drive" "$tag" --bs="$bs" --size="${size}m" --iodepth=8
+}
+
+read_counters()
+{
+	counters=("$(p2p_ios "$remote")" "$(p2p_stat requests)"
+		  "$(p2p_stat bytes)" "$(p2p_stat fallbacks)")
+}
+
+# Fills ios, served, bytes, fallbacks and mappings for one transfer.
+measure()
+{
+	local before of_drive of_bar rest
+
+	read_counters
+	before=("${counters[@]}")
+	p2p_trace_start 32768 || return
+	transfer "$@" || return
+	read -r of_drive of_bar rest <<< "$(p2p_trace_stop p2pmem0 drive0)"
+	if [[ -z $rest ]]; then
+		ktap_print_msg "the trace lost events"
+		return 1
+	fi
+	read_counters
+	ios=$((counters[0] - before[0]))
+	served=$((counters[1] - before[1]))
+	bytes=$((counters[2] - before[2]))
+	fallbacks=$((counters[3] - before[3]))
+	mappings=$((of_drive + of_bar))
+}
+
+# The row's claims, apart from the data and the witness.
+judge_counts()
+{
+	local size=$1
+
+	((ios > 0)) || return
+	if [[ $P2PDMA_BASELINE ]]; then
+		((mappings > 0))
+		return
+	fi
+	((served == ios && fallbacks == 0 && mappings == 0 &&
+	  bytes == size << 20))
+}
+
+row()
+{
+	local mode=$1 direction=$2 bs=$3 size=$4 depth=$5 status=0
+	local tag=P2PDMA-$1-$2-$3-$5-$RANDOM$RANDOM witness=absent verified=no
+	local ios=0 served=0 bytes=0 fallbacks=0 mappings=0 counters=()
+	local shape=(--bs="$bs" --size="${size}m" --iodepth="$depth")
+
+	set_mode "$mode"
+	prepare_disk "$direction" "$tag" "$bs" "$size" || return
+	p2p_scrub p2pmem0 || return
+	if p2p_witness p2pmem0 "$tag"; then
+		ktap_print_msg "$tag was in the BAR before the transfer"
+		return 1
+	fi
+	measure "$direction" "$tag" "${shape[@]}" &&
+		verify "$direction" "$tag" "$bs" "$size" && verified=yes
+	p2p_witness p2pmem0 "$tag" && witness=found
+	[[ $verified == yes && $witness == found ]] &&
+		judge_counts "$size" || status=1
+
+	total_ios=$((total_ios + ios))
+	total_mappings=$((total_mappings + mappings))
+	[[ $P2PDMA_BASELINE ]] && served=- bytes=-
+	# shellcheck disable=SC2059 # the format is a constant
+	printf "$ROW" "$mode" "$direction" "$bs" "$depth" "$ios" "$bytes" \
+		"$verified" "$served" "$mappings" "$witness"
+	return "$status"
+}
+
+run_rows()
+{
+	local mode direction size depth
+
+	for mode in PRP SGL; do
+		for direction in write read; do
+			for size in "${SIZES[@]}"; do
+				for depth in "${DEPTHS[@]}"; do
+					ktap_test_result \
+						"$mode $direction ${size%:*} QD$depth" \
+						row $mode $direction "${size%:*}" \
+						"${size#*:}" "$depth"
+				done
+			done
+		done
+	done
+}
+
+set_up()
+{
+	p2p_insmod p2pmem_provider && p2p_load_rnic &&
+		p2p_add_target "$drive" &&
+		p2p_set_provider "$(p2p_device p2pmem0)" && p2p_connect
+}
+
+# A kernel without the series must not pass for one with it, nor the reverse.
+require_kernel()
+{
+	if [[ $P2PDMA_BASELINE ]]; then
+		! p2p_has_dma_bios || p2p_skip_all \
+			"P2PDMA_BASELINE=1 is for kernels without DMA-address bios"
+	else
+		p2p_has_dma_bios || p2p_skip_all \
+			"no DMA-address bios here: P2PDMA_BASELINE=1 shows the page based path"
+	fi
+}
+
+tear_down()
+{
+	p2p_disconnect && p2p_remove_target
+}
+
+ktap_print_header
+p2p_require p2pmem0 drive0 engine
+p2p_require_tools fio nvme ip
+[[ -e $P2PDMA_CTL ]] || p2p_skip_all "needs the host of an emulated machine"
+require_kernel
+drive=$(p2p_disk drive0)
+ktap_set_plan 26
+set_up || ktap_exit_fail_msg "cannot set up the target"
+ktap_test_pass "connected"
+# shellcheck disable=SC2059 # the format is a constant
+printf "$ROW" data op bs QD I/Os bytes verified by-addr mappings BAR
+run_rows
+ktap_test_result "disconnected" tear_down
+awk -v m=$total_mappings -v n=$total_ios \
+	'BEGIN { printf "# demo: ios=%d mappings=%d per-io=%.2f\n", n, m, m / n }'
+ktap_finished

@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What the P2PDMA tests share: devices, the NVMe target and its host, fio, and
+# what is counted on the way. Sourced, not run.
+
+DIR=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+# shellcheck source=/dev/null
+. "$DIR"/../kselftest/ktap_helpers.sh
+
+P2P_NQN=nqn.2014-08.org.nvmexpress:p2pdma
+P2P_ADDR=192.0.2.1
+P2P_PORT=4420
+P2P_LIMIT=${P2P_LIMIT:-60}	# seconds that one step may take
+
+P2P_NVMET=/sys/kernel/config/nvmet
+P2P_SUBSYS=$P2P_NVMET/subsystems/$P2P_NQN
+P2P_NS=$P2P_SUBSYS/namespaces/1
+P2P_TRACE=/sys/kernel/tracing
+
+# The disk that the host sees, see p2p_connect()
+# shellcheck disable=SC2034 # for the tests
+remote=
+
+# --- start and end of a test ---
+
+p2p_skip_all()
+{
+	ktap_skip_all "$*"
+	exit "$KSFT_SKIP"
+}
+
+# p2p_log NAME FILE: the beginning of it, where the cause is
+p2p_log()
+{
+	head -n 20 "$2" | sed "s/^/# $1: /"
+}
+
+# p2p_find_id VENDOR DEVICE: the first PCI device with these ids
+p2p_find_id()
+{
+	local dev
+
+	for dev in /sys/bus/pci/devices/*; do
+		if [[ $(< "$dev/vendor") == "$1" && $(< "$dev/device") == "$2" ]]
+		then
+			echo "${dev##*/}"
+			return
+		fi
+	done
+}
+
+# p2p_device NAME: its PCI address. The emulated machine names its devices. On any
+# other, P2PDMA_DEVS and P2PDMA_BARS may name them; drives are never guessed.
+p2p_device()
+{
+	local entry
+
+	for entry in $P2PDMA_DEVS $P2PDMA_BARS; do
+		if [[ $entry == "$1="* ]]; then
+			echo "${entry#*=}"
+			return
+		fi
+	done
+	case $1 in
+	p2pmem0) p2p_find_id 0x1af4 0x1110 ;;
+	engine) p2p_find_id 0x1000 0x0012 ;;
+	esac
+}
+
+# p2p_require NAME...: skip the test where one of the devices is missing
+p2p_require()
+{
+	local name
+
+	((EUID == 0)) || p2p_skip_all "needs root"
+	for name; do
+		[[ $(p2p_device "$name") ]] || p2p_skip_all \
+			"no device $name: set P2PDMA_DEVS=\"$name=<PCI address>\""
+	done
+}
+
+p2p_require_tools()
+{
+	local tool
+
+	for tool; do
+		type -P "$tool" > /dev/null || p2p_skip_all "needs $tool"
+	done
+}
+
+# p2p_insmod MODULE [PARAMETER]...: one of the test modules
+p2p_insmod()
+{
+	local module=$1
+
+	shift
+	[[ ! -d /sys/module/$module ]] || return 0
+	insmod "$DIR/modules/$module.ko" "$@"
+}
+
+# p2p_wait SECONDS COMMAND...: until the command is true
+p2p_wait()
+{
+	local end=$((SECONDS + $1))
+
+	shift
+	until "$@"; do
+		((SECONDS < end)) || return 1
+		sleep 0.1
+	done
+}
+
+# Kernel messages from here on are those of the test that runs.
+p2p_mark_log()
+{
+	p2p_mark="p2pdma-mark $RANDOM$RANDOM"
+	echo "$p2p_mark" > /dev/kmsg
+}
+
+# p2p_logged STRING: since the last mark?
+p2p_logged()
+{
+	if dmesg | sed "1,/$p2p_mark/d" | grep -qF -e "$1"; then
+		return 0
+	fi
+	ktap_print_msg "the kernel did not say: $1"
+	return 1
+}
+
+# p2p_has_dma_bios: does this kernel have I/O by DMA address?
+p2p_has_dma_bios()
+{
+	grep -q ' pci_p2pmem_map_resource$' /proc/kallsyms
+}
+
+# --- the host of the emulated machine ---
+
+# p2p_ask COMMAND BAR [STRING]: ask, print the answer
+p2p_ask()
+{
+	local answer
+
+	[[ -e $P2PDMA_CTL ]] || return
+	exec 9<> "$P2PDMA_CTL"
+	echo "$*" >&9
+	read -r -t "$P2P_LIMIT" answer <&9
+	exec 9>&-
+	echo "$answer"
+}
+
+# p2p_witness BAR STRING: is it in the file behind the BAR?
+p2p_witness()
+{
+	[[ $(p2p_ask witness "$@") == found* ]]
+}
+
+p2p_scrub()
+{
+	[[ $(p2p_ask scrub "$1") == ok ]]
+}
+
+# --- network card ---
+
+p2p_make_netdev()
+{
+	# Built in, the dummy driver makes one by itself.
+	ip link show dummy0 &> /dev/null ||
+		ip link add dummy0 type dummy || return
+	ip link set dummy0 up || return
+	ip addr replace "$P2P_ADDR/24" dev dummy0
+}
+
+p2p_load_rnic()
+{
+	p2p_insmod lsi_copy && p2p_make_netdev && p2p_insmod rnic_loop &&
+		p2p_wait 5 test -e /sys/class/infiniband/rnic0
+}
+
+# --- NVMe target ---
+
+# p2p_disk NAME: the block device of a drive
+p2p_disk()
+{
+	local dir
+
+	for dir in "/sys/bus/pci/devices/$(p2p_device "$1")"/nvme/nvme*/nvme*n1; do
+		[[ -d $dir ]] && echo "/dev/${dir##*/}"
+	done
+}
+
+p2p_link_port()
+{
+	ln -s "$P2P_SUBSYS" $P2P_NVMET/ports/1/subsystems/
+}
+
+p2p_unlink_port()
+{
+	rm -f "$P2P_NVMET/ports/1/subsystems/$P2P_NQN"
+}
+
+# Data in the capsule would bypass p2pmem, hence no inline data.
+p2p_add_port()
+{
+	local port=$P2P_NVMET/ports/1
+
+	mkdir $port || return
+	echo rdma > $port/addr_trtype
+	echo ipv4 > $port/addr_adrfam
+	echo $P2P_ADDR > $port/addr_traddr
+	echo $P2P_PORT > $port/addr_trsvcid
+	echo 0 > $port/param_inline_data_size
+	p2p_link_port
+}
+
+# p2p_add_target DISK: one subsystem with one namespace, not enabled yet
+p2p_add_target()
+{
+	modprobe nvmet-rdma && modprobe nvme-rdma || return
+	mkdir "$P2P_SUBSYS" || return
+	echo 1 > "$P2P_SUBSYS"/attr_allow_any_host
+	mkdir "$P2P_NS" || return
+	echo -n "$1" > "$P2P_NS"/device_path
+	p2p_add_port
+}
+
+# p2p_set_provider 0|1|ADDRESS: enable the namespace with this p2pmem attribute
+p2p_set_provider()
+{
+	echo 0 > "$P2P_NS"/enable
+	{ echo "$1" > "$P2P_NS"/p2pmem; } 2> /dev/null || return
+	{ echo 1 > "$P2P_NS"/enable; } 2> /dev/null
+}
+
+p2p_remove_target()
+{
+	p2p_unlink_port
+	echo 0 > "$P2P_NS"/enable
+	rmdir $P2P_NVMET/ports/1 "$P2P_NS" "$P2P_SUBSYS"
+}
+
+# --- NVMe host ---
+
+# The disk that the host sees has the namespace's UUID, whatever its number is.
+p2p_find_remote()
+{
+	local dir uuid
+
+	uuid=$(< "$P2P_NS"/device_uuid)
+	for dir in /sys/block/nvme*; do
+		if [[ -e $dir/uuid && $(< "$dir"/uuid) == "$uuid" ]]; then
+			# shellcheck disable=SC2034 # for the tests
+			remote=/dev/${dir##*/}
+			return 0
+		fi
+	done
+	return 1
+}
+
+# Sets $remote to the disk. Arguments are for nvme connect.
+# shellcheck disable=SC2120 # they are optional
+p2p_connect()
+{
+	local log=/tmp/connect.log
+
+	if ! timeout "$P2P_LIMIT" nvme connect -t rdma -a $P2P_ADDR -s $P2P_PORT \
+	     -n $P2P_NQN --hostnqn nqn.2014-08.org.nvmexpress:p2pdma-host \
+	     --hostid 11111111-2222-3333-4444-555555555555 \
+	     -i 2 -Q 64 -c 1 -l 30 "$@" > $log 2>&1; then
+		p2p_log "nvme connect" $log
+		return 1
+	fi
+	p2p_wait 10 p2p_find_remote
+}
+
+p2p_controller()
+{
+	local ctrl
+
+	for ctrl in /sys/class/nvme/nvme*; do
+		if [[ $(< "$ctrl"/transport) == rdma ]]; then
+			echo "$ctrl"
+			return
+		fi
+	done
+	return 1
+}
+
+p2p_is_disconnected()
+{
+	! p2p_controller > /dev/null
+}
+
+p2p_disconnect()
+{
+	timeout "$P2P_LIMIT" nvme disconnect -n $P2P_NQN > /dev/null &&
+		p2p_wait 10 p2p_is_disconnected
+}
+
+# --- load ---
+
+# p2p_fio DISK ARGUMENT...: fio without the page cache; its output only on failure
+p2p_fio()
+{
+	local disk=$1 log=/tmp/fio.log
+
+	shift
+	timeout "$P2P_LIMIT" fio --name=p2pdma --filename="$disk" --direct=1 \
+		--ioengine=libaio --thread --output=$log "$@" 2> /tmp/fio.err ||
+		{ p2p_log fio $log; p2p_log fio /tmp/fio.err; return 1; }
+}
+
+# p2p_pattern TAG: what fio fills each block with: the tag, and the block's offset
+p2p_pattern()
+{
+	echo "--verify=pattern --verify_fatal=1 --verify_pattern=\"$1\"%o"
+}
+
+# p2p_fill DISK TAG ARGUMENT...: write, without reading it back
+p2p_fill()
+{
+	local disk=$1 tag=$2
+
+	shift 2
+	# shellcheck disable=SC2046 # several arguments
+	p2p_fio "$disk" --rw=write --do_verify=0 $(p2p_pattern "$tag") "$@"
+}
+
+# p2p_check DISK TAG ARGUMENT...: read, and compare every byte
+p2p_check()
+{
+	local disk=$1 tag=$2
+
+	shift 2
+	# shellcheck disable=SC2046 # several arguments
+	p2p_fio "$disk" --rw=read $(p2p_pattern "$tag") "$@"
+}
+
+# --- counting ---
+
+# p2p_stat FIELD: requests, bytes or fallbacks of all controllers, as nvmet counts
+p2p_stat()
+{
+	cat /sys/kernel/debug/nvmet/$P2P_NQN/ctrl*/p2pmem 2> /dev/null |
+		tr ' ' '\n' | awk -F= -v f="$1" '$1 == f { n += $2 } END { print n + 0 }'
+}
+
+# p2p_ios DISK: reads and writes that were sent to it, after splitting and merging
+p2p_ios()
+{
+	awk '{ print $1 + $5 }' "/sys/block/${1##*/}/stat"
+}
+
+# p2p_pool_is_free ADDRESS: is all of the pool free?
+p2p_pool_is_free()
+{
+	local dir=/sys/bus/pci/devices/$1/p2pmem
+
+	[[ $(< "$dir/available") == "$(< "$dir/size")" ]]
+}
+
+# p2p_bar_range NAME: first and last physical address of its memory
+p2p_bar_range()
+{
+	sed -n '3s/\(0x[0-9a-f]*\) \(0x[0-9a-f]*\) .*/\1 \2/p' \
+		"/sys/bus/pci/devices/$(p2p_device "$1")/resource"
+}
+
+# The kernel's own events for every DMA mapping that is made.
+p2p_trace_start()
+{
+	local event
+
+	echo 0 > $P2P_TRACE/tracing_on
+	echo "${1:-16384}" > $P2P_TRACE/buffer_size_kb
+	for event in dma_map_phys dma_map_sg; do
+		echo 1 > "$P2P_TRACE/events/dma/$event/enable" || return
+	done
+	echo > $P2P_TRACE/trace
+	echo 1 > $P2P_TRACE/tracing_on
+}
+
+# p2p_trace_stop BAR DRIVE: print how many mappings were made for the drive, of the
+# BAR's memory for any other device, and of other memory for other devices. Prints
+# nothing if events were lost.
+p2p_trace_stop()
+{
+	local range
+
+	echo 0 > $P2P_TRACE/tracing_on
+	echo 0 > $P2P_TRACE/events/dma/enable
+	grep -q '^overrun: [1-9]' $P2P_TRACE/per_cpu/cpu*/stats && return 1
+	read -ra range <<< "$(p2p_bar_range "$1")"
+	awk -v drive="$(p2p_device "$2")" -v first="$((range[0]))" \
+		-v last="$((range[1]))" -f "$DIR"/mappings.awk $P2P_TRACE/trace
+	echo > $P2P_TRACE/trace
+}

@@ -1,0 +1,132 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Choosing a provider for a namespace: what works, and what the user is told when
+# it cannot.
+
+# shellcheck source=lib.sh
+. "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+DRIVER=/sys/bus/pci/drivers/p2pmem_provider
+
+# refused_name VALUE MESSAGE: the attribute does not take the value
+refused_name()
+{
+	p2p_mark_log
+	if { echo "$1" > "$P2P_NS"/p2pmem; } 2> /dev/null; then
+		ktap_print_msg "p2pmem took '$1'"
+		return 1
+	fi
+	p2p_logged "$2"
+}
+
+# refused_enable VALUE MESSAGE: the namespace cannot be enabled with the value
+refused_enable()
+{
+	p2p_mark_log
+	if p2p_set_provider "$1"; then
+		ktap_print_msg "the namespace was enabled with '$1'"
+		return 1
+	fi
+	[[ $(< "$P2P_NS"/enable) == 0 ]] && p2p_logged "$2"
+}
+
+registered()
+{
+	local dir=/sys/bus/pci/devices/$provider/p2pmem range
+
+	read -ra range <<< "$(p2p_bar_range p2pmem0)"
+	[[ $(< "$dir"/published) == 1 ]] &&
+		(($(< "$dir"/size) == range[1] - range[0] + 1)) &&
+		p2p_pool_is_free "$provider"
+}
+
+unknown()
+{
+	refused_name 0000:ff:1f.7 "No such PCI device: 0000:ff:1f.7"
+}
+
+without_memory()
+{
+	refused_name "$(p2p_device drive0)" \
+		"PCI device has no peer-to-peer memory: $(p2p_device drive0)"
+}
+
+accepted()
+{
+	p2p_set_provider "$provider" && [[ $(< "$P2P_NS"/p2pmem) == "$provider" ]]
+}
+
+unreachable()
+{
+	refused_enable "$far" \
+		"do not share an upstream bridge or whitelisted host bridge"
+}
+
+no_dma_device()
+{
+	local status=0
+
+	modprobe null_blk nr_devices=1 || return
+	echo 0 > "$P2P_NS"/enable
+	echo -n /dev/nullb0 > "$P2P_NS"/device_path
+	refused_enable "$provider" \
+		"peer-to-peer DMA is not supported by the driver of /dev/nullb0" ||
+		status=1
+	echo -n "$drive" > "$P2P_NS"/device_path
+	rmmod null_blk || status=1
+	return "$status"
+}
+
+rebound()
+{
+	echo 0 > "$P2P_NS"/enable
+	echo 0 > "$P2P_NS"/p2pmem
+	echo "$provider" > $DRIVER/unbind || return
+	[[ ! -e /sys/bus/pci/devices/$provider/p2pmem ]] || return
+	refused_name "$provider" "PCI device has no peer-to-peer memory" || return
+	echo "$provider" > $DRIVER/bind || return
+	registered && accepted
+}
+
+unpublished()
+{
+	local status=0
+
+	echo 0 > "$P2P_NS"/enable
+	echo 0 > "$P2P_NS"/p2pmem
+	rmmod p2pmem_provider && p2p_insmod p2pmem_provider publish=0 || return
+	refused_name "$provider" \
+		"PCI device has no peer-to-peer memory: $provider" || status=1
+	rmmod p2pmem_provider && p2p_insmod p2pmem_provider || return
+	return "$status"
+}
+
+set_up()
+{
+	p2p_insmod p2pmem_provider && p2p_load_rnic && p2p_add_target "$drive"
+}
+
+ktap_print_header
+p2p_require p2pmem0 drive0 engine
+p2p_require_tools ip
+provider=$(p2p_device p2pmem0)
+far=$(p2p_device far)
+drive=$(p2p_disk drive0)
+ktap_set_plan 8
+set_up || ktap_exit_fail_msg "cannot set up the target"
+
+ktap_test_result "registered and published" registered
+ktap_test_result "unknown device" unknown
+ktap_test_result "device without peer-to-peer memory" without_memory
+ktap_test_result "provider accepted" accepted
+if [[ $far && $P2PDMA_TOPOLOGY == switch ]]; then
+	ktap_test_result "provider out of reach" unreachable
+else
+	ktap_test_skip "provider out of reach: every device is in reach here"
+fi
+ktap_test_result "block device that does no DMA" no_dma_device
+ktap_test_result "unbound and bound again" rebound
+ktap_test_result "unpublished" unpublished
+p2p_remove_target
+ktap_finished

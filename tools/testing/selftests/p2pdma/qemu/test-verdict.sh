@@ -1,0 +1,137 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The runner's verdict, tried on made-up logs: no guest is started.
+
+# damage() calls some of the functions, shellcheck cannot see that:
+# shellcheck disable=SC2317
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
+# shellcheck source=verdict.sh
+. "$here/verdict.sh"
+
+number=0 failed=0
+banner='[    0.000000] Linux version 7.3.4'
+qemu_status=0
+export limit=9
+
+# check NAME WANTED GOT: GOT must match the pattern WANTED
+check()
+{
+	number=$((number + 1))
+	# shellcheck disable=SC2053
+	if [[ $3 == $2 ]]; then
+		echo "ok $number $1"
+	else
+		printf '# wanted: %s\n# got: %s\nnot ok %s %s\n' "$2" "$3" "$number" "$1"
+		failed=1
+	fi
+}
+
+# make_run KERNEL_LINE STATUS OUTPUT: the logs of a run with the test a.sh
+make_run()
+{
+	printf '%s\r\n' "$banner" "p2pdma-run: start a.sh" "$1" \
+		"p2pdma-run: result a.sh $2" "p2pdma-run: tests done" > "$log/console.log"
+	printf '%s\n' up "start a.sh" "result a.sh $2" "tests done" end > "$log/result.log"
+	printf '%s\n' "# p2pdma-run: start a.sh" "$3" "# p2pdma-run: end a.sh" > "$log/output.log"
+	echo "qemu: a complaint" > "$log/qemu.log"
+}
+
+judge()
+{
+	verdict a.sh | grep '^run:'
+	echo "exit ${PIPESTATUS[0]}"
+}
+
+test_patterns()
+{
+	local line
+
+	while read -r line; do
+		make_run "[    1.000000] $line" 0 $'1..1\nok 1 x'
+		check "denied: $line" $'run: a.sh: FAIL (kernel log: *\nexit 1' "$(judge)"
+	done < "$here/fixtures/denied"
+	make_run "$(sed 's/^/[    1.000000] /' "$here/fixtures/clean")" 0 $'1..1\nok 1 x'
+	check "harmless lines" $'run: a.sh: PASS (*\nexit 0' "$(judge)"
+}
+
+# try NAME WANTED STATUS OUTPUT: a clean kernel log, this KTAP
+try()
+{
+	make_run "all is well" "$3" "$4"
+	check "$1" "run: a.sh: $2" "$(judge)"
+}
+
+test_ktap()
+{
+	try "pass" $'PASS (2 results, 1 skipped)\nexit 0' 0 $'1..2\nok 1 x\nok 2 y # SKIP z'
+	try "expected failure" $'PASS*exit 0' 0 $'1..1\nnot ok 1 x # XFAIL y'
+	try "skip" $'SKIP (no drive)\nexit 4' 4 "1..0 # SKIP no drive"
+	try "all results skipped" $'SKIP*exit 4' 0 $'1..1\nok 1 x # SKIP y'
+	try "skip after a failure" $'FAIL (skipped after*exit 1' 4 $'1..2\nnot ok 1 x'
+	try "exit status" $'FAIL (exit status 3)\nexit 1' 3 $'1..1\nok 1 x'
+	try "not ok with exit status 0" $'FAIL (1 failed*exit 1' 0 $'1..1\nnot ok 1 x'
+	try "missing result" $'FAIL (1 results of 2 planned)*exit 1' 0 $'1..2\nok 1 x'
+	try "no plan" $'FAIL (0 plans*exit 1' 0 "ok 1 x"
+	try "no output" $'FAIL (0 plans*exit 1' 0 ""
+	try "nothing planned" $'FAIL (nothing planned)*exit 1' 0 "1..0"
+	try "bail out" $'FAIL (Bail out! y)*exit 1' 0 $'1..1\nok 1 x\nBail out! y'
+}
+
+# damage NAME WANTED COMMAND...: a good run, then the command
+damage()
+{
+	local name=$1 wanted=$2
+
+	shift 2
+	make_run "all is well" 0 $'1..1\nok 1 x'
+	"$@"
+	check "$name" "*run: $wanted*exit 1" "$(judge)"
+	qemu_status=0
+}
+
+drop()
+{
+	sed -i "/$1/d" "$log/$2.log"
+}
+
+add()
+{
+	echo "$1" >> "$log/$2.log"
+}
+
+lose_patterns()
+{
+	cp -r "$here" "$log/here"
+	here=$log/here
+	: > "$here/log-deny"
+}
+
+test_run()
+{
+	damage "empty kernel log" "a.sh: FAIL (no kernel log" truncate -s 0 "$log/console.log"
+	damage "no banner" "a.sh: FAIL (the kernel did not start" drop Linux console
+	damage "no result" "a.sh: FAIL (no result" drop "result a.sh" result
+	damage "not started" "a.sh: FAIL (never started" drop a.sh result
+	damage "no end" "a.sh: FAIL (the guest did not reach" drop "^end" result
+	damage "time limit" "a.sh: FAIL (no end within 9 s" declare -g qemu_status=124
+	damage "QEMU fails" "a.sh: FAIL (QEMU failed (1): qemu: a complaint" \
+		declare -g qemu_status=1
+	damage "init's error" "a.sh: FAIL (error no device" add "error no device" result
+	damage "leak" "kmemleak: FAIL (2" add "kmemleak 2" result
+	damage "splat at boot" "boot: FAIL (kernel log: WARNING" \
+		sed -i "1aWARNING: x" "$log/console.log"
+	damage "splat at the end" "shutdown: FAIL (kernel log: WARNING" \
+		add "WARNING: x" console
+	damage "broken patterns" "a.sh: FAIL (the log check itself" lose_patterns
+}
+
+log=$(mktemp -d) || exit 1
+trap 'rm -rf "$log"' EXIT
+echo "TAP version 13"
+test_patterns
+test_ktap
+test_run
+echo "1..$number"
+exit "$failed"

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2154  # here, log, limit and qemu_status are run.sh's
+#
+# What a run proves, from the files that it left in $log: console.log (kernel),
+# output.log (KTAP of the tests) and result.log (what init reports). Nothing
+# passes that was not seen to pass.
+
+verdict_patterns()
+{
+	sed '/^#/d; /^$/d' "$here/$1"
+}
+
+# Each line of the kernel log after the name of the test that was running.
+verdict_label()
+{
+	tr -d '\r' < "$1" |
+		awk 'BEGIN { where = "boot" }
+		     /p2pdma-run: start / { where = $NF }
+		     /p2pdma-run: tests done/ { where = "shutdown" }
+		     { print where "\t" $0 }'
+}
+
+# verdict_faults CONSOLE: print "where<TAB>line" of all that must not be there
+verdict_faults()
+{
+	verdict_label "$1" | grep -aE -f <(verdict_patterns log-deny) |
+		grep -avE -f <(verdict_patterns log-allow)
+}
+
+# A check that does not work must not look like a clean log.
+verdict_blind()
+{
+	if ! echo "BUG: canary" | grep -qE -f <(verdict_patterns log-deny) ||
+	   echo "BUG: canary" | grep -qE -f <(verdict_patterns log-allow); then
+		echo "the log check itself does not work"
+	elif [[ ! -s $1 ]]; then
+		echo "no kernel log"
+	elif ! grep -qaE '^(\[[^]]*\] )?Linux version [0-9]' "$1"; then
+		echo "the kernel did not start: no banner in its log"
+	fi
+}
+
+verdict_output()
+{
+	sed -n "/# p2pdma-run: start $1\$/,/# p2pdma-run: end $1\$/p" \
+		"$log/output.log"
+}
+
+# Judge the KTAP on stdin of a test with exit status 0: print "status reason".
+verdict_ktap()
+{
+	awk '/^1\.\.[0-9]+/ { plans++; planned = substr($1, 4) + 0 }
+	     /^(not )?ok / { results++ }
+	     /^not ok / && !/# (XFAIL|TODO|SKIP)/ { bad++; if (bad == 1) first = $0 }
+	     /^ok .*# SKIP/ { skipped++ }
+	     /^1\.\.0 .*SKIP/ { skip_all = 1 }
+	     /^Bail out!/ { bail = $0 }
+	     END {
+		if (bail) print "FAIL", bail
+		else if (bad) print "FAIL", bad, "failed, first:", first
+		else if (plans != 1) print "FAIL", plans + 0, "plans in its KTAP"
+		else if (results != planned)
+			print "FAIL", results + 0, "results of", planned, "planned"
+		else if (planned == 0 && !skip_all) print "FAIL nothing planned"
+		else if (skipped == planned) print "SKIP all", planned, "results skipped"
+		else print "PASS", planned, "results," , skipped + 0, "skipped"
+	     }'
+}
+
+# The same for exit status 4.
+verdict_skip()
+{
+	awk '/^not ok / { bad = 1 }
+	     sub(/.*# *SKIP:* */, "") && NF { reason = $0 }
+	     END {
+		if (bad) print "FAIL skipped after a failure"
+		else print "SKIP", reason ? reason : "no reason given"
+	     }'
+}
+
+# What is wrong with the run as a whole, one reason a line.
+verdict_run()
+{
+	verdict_blind "$log/console.log"
+	grep '^error ' "$log/result.log"
+	if ((qemu_status == 124 || qemu_status == 137)); then
+		echo "no end within $limit s"
+	elif ((qemu_status)); then
+		echo "QEMU failed ($qemu_status): $(tail -n1 "$log/qemu.log")"
+	fi
+	grep -qx end "$log/result.log" || echo "the guest did not reach its end"
+}
+
+# What the test itself sent: print "status reason".
+verdict_result()
+{
+	local test=$1 status
+
+	status=$(awk -v t="$test" '$1 == "result" && $2 == t { print $3 }' \
+		"$log/result.log")
+	case $status in
+	0) verdict_output "$test" | verdict_ktap ;;
+	4) verdict_output "$test" | verdict_skip ;;
+	"") if grep -qx "start $test" "$log/result.log"; then
+		echo "FAIL no result"
+	    else
+		echo "FAIL never started"
+	    fi ;;
+	*) echo "FAIL exit status $status" ;;
+	esac
+}
+
+# verdict_test TEST RUN_REASONS: print "status reason"
+verdict_test()
+{
+	local test=$1 run=$2 own fault
+
+	own=$(verdict_result "$test")
+	fault=$(awk -F '\t' -v t="$test" '$1 == t { print $2; exit }' \
+		"$log/faults.log")
+	if [[ -z $run && -z $fault ]]; then
+		echo "$own"
+		return
+	fi
+	[[ $own == FAIL* ]] && own=${own#FAIL } || own=
+	printf 'FAIL %s\n' "$(printf '%s\n' "$own" \
+		"${fault:+kernel log: $fault}" "$run" |
+		grep . | paste -sd ';' | sed 's/;/; /g')"
+}
+
+# Faults at no test's time, and leaks, fail the run under a name of their own.
+verdict_others()
+{
+	local where leaks
+
+	for where in boot shutdown; do
+		awk -F '\t' -v w="$where" '$1 == w {
+			print "run: " w ": FAIL (kernel log: " $2 ")"; exit }' \
+			"$log/faults.log"
+	done
+	leaks=$(awk '$1 == "kmemleak" { print $2 }' "$log/result.log")
+	if ((leaks)); then
+		echo "run: kmemleak: FAIL ($leaks suspected leaks)"
+	fi
+}
+
+# verdict TEST...: print a line for each test, return the run's exit status
+verdict()
+{
+	local test run reason others failed=0 passed=0
+
+	verdict_faults "$log/console.log" > "$log/faults.log"
+	run=$(verdict_run)
+	[[ -z $run ]] || tail -n 15 "$log/console.log" | sed 's/^/# console: /'
+	for test; do
+		reason=$(verdict_test "$test" "$run")
+		echo "run: $test: ${reason%% *} (${reason#* })"
+		case $reason in
+		PASS*) passed=1 ;;
+		SKIP*) ;;
+		*) failed=1 ;;
+		esac
+	done
+	others=$(verdict_others)
+	[[ -z $others ]] || { echo "$others"; failed=1; }
+	((failed)) && return 1
+	((passed)) || return 4
+}
