@@ -4,6 +4,7 @@
  *
  * See Documentation/block/dma-address.rst for the rules.
  */
+#define pr_fmt(fmt) "block: " fmt
 #include <linux/bio.h>
 #include <linux/blk-crypto.h>
 #include <linux/blk-integrity.h>
@@ -44,8 +45,9 @@ static bool bio_try_merge_dma_addr(struct bio *bio, dma_addr_t addr,
  *
  * The first call makes @bio one that has DMA addresses (%REQ_DMA_ADDR) of @map.
  * From then on nothing else can be added to it, neither pages nor ranges of
- * another mapping.  Do not set the flag yourself.  The caller keeps its hold on @map, and on the memory, until
- * @bio has ended.
+ * another mapping.  Do not set the flag yourself.
+ *
+ * The caller keeps its hold on @map, and on the memory, until @bio has ended.
  *
  * Whether the device takes such a bio, and whether @map is alive and made for
  * that device, is found out when the bio is submitted.
@@ -119,7 +121,7 @@ static blk_status_t bio_refuse_dma_addr(struct bio *bio, blk_status_t status,
 }
 
 /**
- * __blk_check_dma_addr - may the device of this bio use its DMA addresses?
+ * blk_check_dma_addr - may the device of this bio use its DMA addresses?
  * @bio: bio that is being submitted, with %REQ_DMA_ADDR
  *
  * This is the only place that lets such a bio pass, and everything below relies
@@ -130,7 +132,7 @@ static blk_status_t bio_refuse_dma_addr(struct bio *bio, blk_status_t status,
  *	that was made for another device or the other direction, or an address
  *	that is not in it; %BLK_STS_OFFLINE if the mapping is dead.
  */
-blk_status_t __blk_check_dma_addr(struct bio *bio)
+blk_status_t blk_check_dma_addr(struct bio *bio)
 {
 	struct device *dma_dev = bdev_dma_dev(bio->bi_bdev);
 	const struct dma_premap *map = bio_dma_map(bio);

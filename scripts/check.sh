@@ -7,28 +7,45 @@
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# NAME FLAVOUR TOPOLOGY TEST: one guest each.
+# guests FLAVOUR TOPOLOGY...: a line "NAME FLAVOUR TOPOLOGY TEST" for each test
+# that is installed, so that none is forgotten; one guest each.
 guests() {
-	cat <<-END
-	dmatest-switch	series-test	switch	dmatest.sh
-	dmatest-bridge	series-test	bridge	dmatest.sh
-	END
-}
-
-guests_all() {
-	cat <<-END
-	dmatest-base	base-test	switch	dmatest.sh
-	dmatest-debug	series-debug	switch	dmatest.sh
-	END
-}
-
-guest() {
-	local dir
-	for dir in "kernel-$1" "tests-$1"; do
-		[ -d "$BUILD/$dir/" ] || die "build/$dir is not there"
+	local flavour=$1 topology test
+	for topology in "${@:2}"; do
+		sed 's/.*://' "$BUILD/tests-$flavour/kselftest-list.txt" |
+			while read -r test; do
+				echo "${test%.sh}-$flavour-$topology" "$flavour" \
+					"$topology" "$test"
+			done
 	done
-	"$TOP/$TESTS_DIR/qemu/run.sh" --kernel "$BUILD/kernel-$1" \
-		--tests "$BUILD/tests-$1" --topology "$2" "$3"
+}
+
+# The same data path, with a memory registration for each transfer.
+guests_force_mr() {
+	echo "nvmet-$1-force_mr $1 switch nvmet.sh ib_core.force_mr=1"
+	echo "events-$1-force_mr $1 bridge nvmet_events.sh ib_core.force_mr=1"
+}
+
+# A debug kernel is several times slower.
+guest_options() {
+	case $1 in
+	*-debug) echo --timeout 900 --mem 2048 --var P2P_LIMIT=300 ;;
+	*) echo --timeout 300 ;;
+	esac
+}
+
+# guest FLAVOUR TOPOLOGY TEST [KERNEL-PARAMETER]...
+guest() {
+	# shellcheck disable=SC2046 # several options
+	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.sh" \
+		--kernel "$BUILD/kernel-$1" --tests "$BUILD/tests-$1" \
+		--topology "$2" --append "${*:4}" $(guest_options "$1") "$3"
+}
+
+# The runner's own tests: what must be red, is.
+runner() {
+	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/test-runner.sh" \
+		--kernel "$BUILD/kernel-series-test"
 }
 
 # item NAME COMMAND...: run it, keep its output, print its verdict in one
@@ -48,35 +65,44 @@ $details
 log: $log}"
 }
 
-# Two guests at a time.
+# run_guests: those on standard input, two at a time
 run_guests() {
-	local name flavour topology test running=0
-	while read -r name flavour topology test; do
+	local name flavour topology test parameters running=0 show=8
+	while read -r name flavour topology test parameters; do
 		if [ "$running" = 2 ]; then wait -n; else ((++running)); fi
-		item "$name" guest "$flavour" "$topology" "$test" &
+		# shellcheck disable=SC2086 # several parameters
+		item "$name" guest "$flavour" "$topology" "$test" $parameters \
+			</dev/null &
 	done
 	wait
 }
 
-# flavour TREE CONFIG: a kernel and the tests for it.
+# flavour TREE CONFIG TOPOLOGY...: build a kernel and its tests, run them.
 flavour() {
+	local failed
+	failed=$(count FAIL)
 	item "kernel-$1-$2" "$SCRIPTS/kernel.sh" build "$1" "$2"
 	item "tests-$1-$2" "$SCRIPTS/kernel.sh" tests "$1" "$2"
+	# Without them there is no list of tests either; that has been counted.
+	[ "$(count FAIL)" = "$failed" ] || return 0
+	guests "$1-$2" "${@:3}" | run_guests
 }
 
 run_items() {
 	item series "$SCRIPTS/tree.sh" series
 	item tooling "$SCRIPTS/test-tree.sh"
-	flavour series test
+	flavour series test switch bridge
+	guests_force_mr series-test | run_guests
+	item verdict "$TOP/$TESTS_DIR/qemu/test-verdict.sh"
+	item runner runner
+	flavour base test switch
+	item demo "$SCRIPTS/demo.sh"
 	item lint "$SCRIPTS/lint.sh"
-	if [ "${1:-}" = all ]; then
-		flavour base test
-		flavour series debug
-		item each-patch-builds "$SCRIPTS/kernel.sh" each series test
-	fi
-	show=8
-	guests | run_guests
-	[ "${1:-}" != all ] || guests_all | run_guests
+	flavour series debug switch bridge
+	[ "${1:-}" = all ] || return 0
+	flavour base test bridge
+	guests_force_mr series-debug | run_guests
+	item each-patch-builds "$SCRIPTS/kernel.sh" each series test
 }
 
 count() { grep -cx "$1" "$tmp/verdicts" || true; }

@@ -1,12 +1,78 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Show the series at work; with BASELINE=1 the same on the unpatched kernel.
+# Show the series at work in an emulated machine, and the unpatched kernel next
+# to it; with BASELINE=1 only the latter.  Succeeds only if every row of the
+# table is as it should be.
+#
+#   demo.sh          the demonstration
+#   demo.sh --shell  a shell in the machine instead
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-tree=series
-[ -z "${BASELINE:-}" ] || tree=base
-"$SCRIPTS/kernel.sh" build "$tree" test
-"$SCRIPTS/kernel.sh" tests "$tree" test
-exec "$TOP/$TESTS_DIR/qemu/run.sh" --kernel "$BUILD/kernel-$tree-test" \
-	--tests "$BUILD/tests-$tree-test" "${@:-demo.sh}"
+# Through the host bridge the page based path maps for both devices, so this is
+# where there is something to compare.
+TOPOLOGY=${TOPOLOGY:-bridge}
+
+build() {
+	"$SCRIPTS/kernel.sh" build "$1" test
+	"$SCRIPTS/kernel.sh" tests "$1" test
+}
+
+machine() {
+	local tree=$1
+	shift
+	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.sh" \
+		--kernel "$BUILD/kernel-$tree-test" \
+		--tests "$BUILD/tests-$tree-test" --topology "$TOPOLOGY" "$@"
+}
+
+# What is of interest while it runs: the rows of the table.
+show_rows() { sed -un 's/^# \(\(data\|PRP\|SGL\)  *[a-z].*\)/\1/p'; }
+
+# field NAME: of the summary that the guest printed
+field() { sed -n "s/^# demo: .*\<$1=\([0-9.]*\).*/\1/p" "$log"; }
+
+# measure TREE TITLE [RUN.SH-ARGUMENT]...
+measure() {
+	local tree=$1 start=$SECONDS
+	log=$LOGS/demo-$tree.log
+	build "$tree"
+	printf '\n%s\n\n' "$2"
+	machine "$tree" --timeout 600 "${@:3}" demo.sh 2>&1 | tee "$log" |
+		show_rows || true
+	grep -q '^run: demo.sh: PASS' "$log" || {
+		show_errors "$log"
+		die "the demonstration failed" "log: $log"
+	}
+	printf '\n%s I/Os, %s DMA mappings for their data: %s per I/O (%s s)\n' \
+		"$(field ios)" "$(field mappings)" "$(field per-io)" \
+		"$((SECONDS - start))"
+}
+
+series() {
+	measure series "nvmet-rdma with p2pmem, by DMA address:"
+}
+
+baseline() {
+	measure base "The same on Linux $BASE_KERNEL without the series, page based:" \
+		--var P2PDMA_BASELINE=1
+}
+
+compare() {
+	local per_io
+	per_io=$(field per-io)
+	series
+	printf '\nDMA mappings per I/O: %s without the series, %s with it\n' \
+		"$per_io" "$(field per-io)"
+}
+
+case ${1:-} in
+--shell)
+	build series
+	machine series --shell ;;
+'')
+	baseline
+	[ -n "${BASELINE:-}" ] || compare ;;
+*)
+	die "usage: ${0##*/} [--shell]" ;;
+esac

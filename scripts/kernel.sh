@@ -4,11 +4,11 @@
 #
 #   kernel.sh build TREE CONFIG         -> build/kernel-TREE-CONFIG
 #   kernel.sh tests TREE CONFIG         -> build/tests-TREE-CONFIG
-#   kernel.sh make TREE CONFIG ARG...   kbuild in a prepared object directory
+#   kernel.sh make TREE CONFIG ARG...   kbuild of single objects
 #   kernel.sh each series CONFIG        does it build after each patch?
 #
 # TREE is "series" (build/linux as it is, committed or not) or "base"; CONFIG
-# is "test" or "debug".  Results are kept in the cache by what they were built
+# is one of base/*.config.  Results are kept in the cache by what they were built
 # from, so that a second clone builds nothing.
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -104,6 +104,7 @@ build_kernel() {
 	local out=$CACHE/kernels/$key
 	# What an earlier build left must not pass for this one.
 	rm -f "$BUILD/kernel-$flavour"
+	[ -d "$out" ] || lock_cache "kernels/$key"
 	if [ ! -d "$out" ]; then
 		prepare_source
 		rm -f "$obj/.key"
@@ -158,6 +159,8 @@ install_tests() {
 	CCACHE_DIR=$CACHE/ccache make -C "$copy/tools/testing/selftests" \
 		TARGETS=p2pdma FORCE_TARGETS=1 O="$obj" KDIR="$obj" \
 		CC='ccache gcc' KSFT_INSTALL_PATH="$1" install
+	# An empty list would be tests that nobody misses.
+	grep -q . "$1/kselftest-list.txt"
 }
 
 build_tests() {
@@ -169,6 +172,7 @@ build_tests() {
 		test_files | xargs -0 sha256sum
 		declare -f install_tests copy_selftests
 	} | hash_of)
+	[ -d "$out" ] || lock_cache "tests/${out##*/}"
 	if [ ! -d "$out" ]; then
 		need_objects
 		rm -rf "$out.new"
@@ -217,12 +221,12 @@ main() {
 	set_tree
 	mkdir -p "$CACHE/kernels" "$CACHE/tests"
 	make_tmp
-	lock_cache kernels
 	key=$(kernel_key)
 	case $1 in
 	build) build_kernel ;;
 	tests) build_tests ;;
-	make) need_objects; kmake "${@:4}" ;;
+	make) prepare_source; configure; kmake modules_prepare
+		kmake "${@:4}" ;;
 	each) build_each ;;
 	*) die "no such command: $1" ;;
 	esac

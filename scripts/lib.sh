@@ -48,7 +48,8 @@ git_plain() {
 		git -c core.quotePath=false "$@"
 }
 
-# lock_cache PART: one user at a time; released when the script ends.
+# lock_cache PART: one user at a time; released when the script ends, or takes
+# another part.
 lock_cache() {
 	exec 9>"$CACHE/$1.lock"
 	flock -n 9 || { say "waiting for another run to release $CACHE/$1.lock"; flock 9; }
@@ -68,10 +69,13 @@ step() {
 	local last_progress=0
 	shift
 	say "  $name ..."
-	"$@" >"$log" 2>&1 &
+	# A group of its own, so that it ends with all its children: it would not
+	# see an interrupt from the keyboard.
+	set -m
+	"$@" >"$log" 2>&1 </dev/null &
 	pid=$!
-	# In the background it would not see an interrupt from the keyboard.
-	trap 'kill "$pid"; exit 130' INT TERM
+	set +m
+	trap 'kill -- "-$pid"; exit 130' INT TERM
 	while kill -0 "$pid" 2>/dev/null; do
 		sleep 0.5
 		(( (SECONDS - start) % 30 )) || show_progress "$log" $((SECONDS - start))

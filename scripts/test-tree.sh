@@ -229,7 +229,7 @@ test_real_round_trip() {
 	git -C "$repo" commit -q -m all
 	# Writing all of the kernel's files would take most of the time.
 	init_checkout "$repo/build/linux"
-	tree_git sparse-checkout set --no-cone /Makefile
+	tree_git sparse-checkout set --no-cone /Makefile .gitattributes
 	tool tree
 	tool export
 	git -C "$repo" diff --exit-code

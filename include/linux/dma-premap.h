@@ -26,9 +26,9 @@ struct device;
  *
  * The descriptor outlives the mapping until its maker has let go of it, so
  * looking at @dead is always safe for a holder.  @dead never goes back to
- * %false.  It is set only after the last transfer has ended, hence testing it
- * is a check for users that hold no memory in the mapping, not a
- * synchronisation: what keeps a mapping alive is a reference to its memory.
+ * %false.  It is set only after the last transfer has ended: because nobody
+ * holds memory in the mapping any more, or because the driver of @dev has
+ * stopped its DMA.  So testing it is a check, not a synchronisation.
  */
 struct dma_premap {
 	struct device	*dev;
@@ -43,6 +43,7 @@ struct dma_premap {
  * @map: mapping to look at
  *
  * Context: Any.
+ * Return: %true if its addresses must not be used any more.
  */
 static inline bool dma_premap_is_dead(const struct dma_premap *map)
 {

@@ -64,7 +64,7 @@ static bool disk_write(sector_t sector, void *data, u32 len)
 
 static bool disk_read(sector_t sector, void *data, u32 len)
 {
-	memset(data, (u8)~POISON, len);
+	memset(data, ~POISON & 0xff, len);
 	return !bdev_rw_virt(dbt.bdev, sector, data, len, REQ_OP_READ);
 }
 
@@ -339,7 +339,7 @@ bool dbt_test_reuse(void)
 
 	/* One that lost its mapping still has no pages. */
 	bio = dbt_make_bio(&dbt.layout, dbt.map, REQ_OP_READ);
-	bio_set_dma_map(bio, NULL);
+	dbt_set_map(bio, NULL);
 	bio_reuse(bio, REQ_OP_READ);
 	ok = check(bio_is_dma_addr(bio)) && ok;
 	bio_put(bio);

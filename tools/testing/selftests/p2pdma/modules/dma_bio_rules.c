@@ -132,7 +132,7 @@ static bool refused(struct bio *bio, blk_status_t status)
 
 static void spoil_no_map(struct bio *bio)
 {
-	bio_set_dma_map(bio, NULL);
+	dbt_set_map(bio, NULL);
 }
 
 static void spoil_device(struct bio *bio)
@@ -141,7 +141,16 @@ static void spoil_device(struct bio *bio)
 
 	foreign = *dbt.map;
 	foreign.dev = &dbt.provider->dev;
-	bio_set_dma_map(bio, &foreign);
+	dbt_set_map(bio, &foreign);
+}
+
+static void spoil_direction(struct bio *bio)
+{
+	static struct dma_premap from_device;
+
+	from_device = *dbt.map;
+	from_device.dir = DMA_FROM_DEVICE;
+	dbt_set_map(bio, &from_device);
 }
 
 static void spoil_dead(struct bio *bio)
@@ -150,7 +159,7 @@ static void spoil_dead(struct bio *bio)
 
 	dead = *dbt.map;
 	dead.dead = true;
-	bio_set_dma_map(bio, &dead);
+	dbt_set_map(bio, &dead);
 }
 
 static void spoil_before(struct bio *bio)
@@ -207,6 +216,7 @@ static const struct {
 } refusals[] = {
 	{ "no mapping", spoil_no_map, BLK_STS_INVAL },
 	{ "mapping of another device", spoil_device, BLK_STS_INVAL },
+	{ "mapping for the other direction", spoil_direction, BLK_STS_INVAL },
 	{ "dead mapping", spoil_dead, BLK_STS_OFFLINE },
 	{ "before the mapping", spoil_before, BLK_STS_INVAL },
 	{ "across the end of the mapping", spoil_end, BLK_STS_INVAL },
@@ -262,7 +272,7 @@ bool dbt_test_other(void)
 		return false;
 	dbt_layout_one(&dbt.layout, 0, SECTOR_SIZE);
 	bio = dbt_make_bio(&dbt.layout, dbt.map, REQ_OP_READ);
-	bio_set_dma_map(bio, map);
+	dbt_set_map(bio, map);
 	ok = check(map != dbt.map) && check(refused(bio, BLK_STS_INVAL));
 	pci_p2pmem_unmap_resource(map);
 	return ok;

@@ -111,6 +111,13 @@ bool dbt_test_iterating(void);
 bool dbt_test_small_segments(void);
 bool dbt_test_merging(void);
 
+/* By hand, past all that bio_add_dma_addr() checks. */
+static inline void dbt_set_map(struct bio *bio, struct dma_premap *map)
+{
+	bio->bi_opf |= REQ_DMA_ADDR;
+	bio->bi_dma_map = map;
+}
+
 /* dma_bio_rules.c */
 bool dbt_test_ranges(void);
 bool dbt_test_adjacent(void);

@@ -113,7 +113,7 @@ rootfs_run()
 
 	mkdir -p "$root/usr/lib" "$root/tests"
 	cp -a "$tests/." "$root/tests/" || return
-	cp "$here/init" "$config" "$root/" || return
+	cp "$here/init.sh" "$root/init" && cp "$config" "$root/" || return
 	if [[ -d $kernel/lib/modules ]]; then
 		(cd "$kernel/lib" && find modules ! -type l -print0 |
 			cpio -0 -pd --quiet "$root/usr/lib") || return

@@ -34,9 +34,10 @@ topo_port()
 topo_provider()
 {
 	local name=$1 bus=$2 path=$3 size=$4
+	local backing=size=$size,share=on,mem-path=$work/$name.bar
 
 	topo_args+=(
-		-object "memory-backend-file,id=mem-$name,size=$size,share=on,mem-path=$work/$name.bar"
+		-object "memory-backend-file,id=mem-$name,$backing"
 		-device "ivshmem-plain,id=$name,memdev=mem-$name,bus=$bus"
 	)
 	topo_bars+=("$name=$path")

@@ -8,16 +8,16 @@ export PATH=/usr/sbin:/usr/bin HOME=/root TERM=linux
 
 mount_all()
 {
-	mount -t proc proc /proc
-	mount -t sysfs sysfs /sys
-	mount -t devtmpfs devtmpfs /dev
+	mount -t proc none /proc
+	mount -t sysfs none /sys
+	mount -t devtmpfs none /dev
 	mkdir -p /dev/virtio-ports /dev/shm
-	mount -t tmpfs tmpfs /tmp
-	mount -t tmpfs tmpfs /run
-	mount -t tmpfs tmpfs /dev/shm
-	mount -t debugfs debugfs /sys/kernel/debug
-	mount -t tracefs tracefs /sys/kernel/tracing
-	mount -t configfs configfs /sys/kernel/config
+	mount -t tmpfs none /tmp
+	mount -t tmpfs none /run
+	mount -t tmpfs none /dev/shm
+	mount -t debugfs none /sys/kernel/debug
+	mount -t tracefs none /sys/kernel/tracing
+	mount -t configfs none /sys/kernel/config
 	ln -s /proc/self/fd /dev/fd
 } 2> /dev/null
 
