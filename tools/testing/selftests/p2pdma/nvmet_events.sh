@@ -12,6 +12,7 @@ DRIVER=/sys/bus/pci/drivers/p2pmem_provider
 ROUNDS=${P2PDMA_ROUNDS:-3}
 
 load=
+holder=
 
 # Load that is meant to be interrupted: errors are expected, hangs are not.
 start_load()
@@ -66,16 +67,58 @@ is_served_from() # PROVIDER
 	((!has_dma_bios)) || (($(p2p_stat requests) > before))
 }
 
+# fio maps most of the pool as its buffer, so that less than 1 MiB is left.
+hold_pool()
+{
+	local pool=/sys/bus/pci/devices/$small/p2pmem
+
+	timeout "$P2P_LIMIT" fio --name=hold --ioengine=null --rw=read --size=1g \
+		--bs=$(($(< "$pool"/size) - (1 << 20))) --iodepth=1 \
+		--iomem=mmapshared:"$pool"/allocate --thinktime=100ms \
+		--time_based --runtime="$P2P_LIMIT" --output=/tmp/hold.log \
+		2> /tmp/hold.err &
+	holder=$!
+	p2p_wait 10 pool_is_short || { p2p_log hold /tmp/hold.err; return 1; }
+}
+
+pool_is_short()
+{
+	(($(< "/sys/bus/pci/devices/$small/p2pmem/available") < 1 << 20))
+}
+
+release_pool()
+{
+	kill $holder 2> /dev/null
+	wait $holder 2> /dev/null
+	p2p_wait 10 p2p_pool_is_free "$small"
+}
+
+# written BS DEPTH: how many requests were served from the pool, how many not
+written()
+{
+	local requests fallbacks
+
+	requests=$(p2p_stat requests)
+	fallbacks=$(p2p_stat fallbacks)
+	p2p_fio "$remote" --rw=randwrite --bs="$1" --size=16m --iodepth="$2" \
+		--verify=crc32c --verify_fatal=1 >&2 || return
+	echo $(($(p2p_stat requests) - requests)) \
+		$(($(p2p_stat fallbacks) - fallbacks))
+}
+
+# What does not fit is served from system memory, what does from the pool.
 exhausted()
 {
-	p2p_set_provider "$small" || return
-	p2p_wait 10 p2p_find_remote || return
-	p2p_fio "$remote" --rw=randwrite --bs=1m --size=64m --iodepth=32 \
-		--verify=crc32c --verify_fatal=1 || return
-	((has_dma_bios)) || return 0
-	ktap_print_msg "$(p2p_stat requests) requests from the pool," \
-		"$(p2p_stat fallbacks) from system memory"
-	(($(p2p_stat requests) > 0 && $(p2p_stat fallbacks) > 0))
+	local large small_ones status=0
+
+	hold_pool || return
+	large=$(written 1m 8) && small_ones=$(written 64k 4) || status=1
+	release_pool || status=1
+	ktap_print_msg "served from the pool, and from system memory:" \
+		"1 MiB $large, 64 KiB $small_ones"
+	((has_dma_bios)) || return "$status"
+	[[ $large =~ ^0\ [1-9] && $small_ones =~ ^[1-9][0-9]*\ 0$ ]] &&
+		return "$status"
 }
 
 disconnected()

@@ -310,14 +310,20 @@ bool dbt_test_sharing(void)
 	return ok && check(!dma_premap_is_dead(dbt.map));
 }
 
-static bool map_fails(struct pci_dev *provider, struct device *client, int err)
+static bool map_gives(int err, struct pci_dev *provider, struct device *client,
+		      enum dma_data_direction dir)
 {
 	struct dma_premap *map;
 
-	map = pci_p2pmem_map_resource(provider, client, DMA_BIDIRECTIONAL);
+	map = pci_p2pmem_map_resource(provider, client, dir);
 	if (!IS_ERR(map))
 		pci_p2pmem_unmap_resource(map);
 	return PTR_ERR_OR_ZERO(map) == err;
+}
+
+static bool map_fails(struct pci_dev *provider, struct device *client, int err)
+{
+	return map_gives(err, provider, client, DMA_BIDIRECTIONAL);
 }
 
 static struct pci_dev *get_driverless(void)
@@ -342,8 +348,12 @@ bool dbt_test_map_errors(void)
 	     check(map_fails(dbt.provider, &driverless->dev, -ENODEV));
 	pci_dev_put(driverless);
 
+	/* Only a new mapping needs the client to hold still. */
 	device_lock(dbt.client);
-	ok = check(map_fails(dbt.provider, dbt.client, -EAGAIN)) && ok;
+	ok = check(map_gives(-EAGAIN, dbt.provider, dbt.client,
+			     DMA_TO_DEVICE)) && ok;
+	ok = check(map_gives(0, dbt.provider, dbt.client,
+			     DMA_BIDIRECTIONAL)) && ok;
 	device_unlock(dbt.client);
 	return ok;
 }
