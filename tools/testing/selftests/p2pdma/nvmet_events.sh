@@ -67,13 +67,13 @@ is_served_from() # PROVIDER
 	((!has_dma_bios)) || (($(p2p_stat requests) > before))
 }
 
-# fio maps most of the pool as its buffer, so that less than 1 MiB is left.
+# fio maps most of the pool as its buffer: 512 KiB are left.
 hold_pool()
 {
 	local pool=/sys/bus/pci/devices/$small/p2pmem
 
 	timeout "$P2P_LIMIT" fio --name=hold --ioengine=null --rw=read --size=1g \
-		--bs=$(($(< "$pool"/size) - (1 << 20))) --iodepth=1 \
+		--bs=$(($(< "$pool"/size) - (512 << 10))) --iodepth=1 \
 		--iomem=mmapshared:"$pool"/allocate --thinktime=100ms \
 		--time_based --runtime="$P2P_LIMIT" --output=/tmp/hold.log \
 		2> /tmp/hold.err &
@@ -111,7 +111,7 @@ exhausted()
 {
 	local large small_ones status=0
 
-	hold_pool || return
+	hold_pool || { release_pool; return 1; }
 	large=$(written 1m 8) && small_ones=$(written 64k 4) || status=1
 	release_pool || status=1
 	ktap_print_msg "served from the pool, and from system memory:" \
