@@ -76,7 +76,7 @@ guest()
 	done
 	{
 		"$here/run.sh" --kernel "$kernel" --tests "$dir/tests" \
-			--workdir "$dir/work" "$@" > "$dir/$name.out" 2>&1
+			--workdir "$dir/scratch" "$@" > "$dir/$name.out" 2>&1
 		echo "exit $?" >> "$dir/$name.out"
 	} &
 }
@@ -137,7 +137,7 @@ check_guests()
 check_clean()
 {
 	number=$((number + 1))
-	if compgen -G "$dir/work/run.*" > /dev/null; then
+	if compgen -G "$dir/scratch/run.*" > /dev/null; then
 		echo "not ok $number a run left its directory behind"
 		failed=1
 	else
