@@ -238,17 +238,17 @@ static u32 random_gap(u32 end)
 void dbt_layout_random(struct dbt_layout *l)
 {
 	unsigned int nr = 1 + dbt_rnd(dbt_rnd(4) ? 8 : BIO_MAX_VECS - 1);
-	u32 end = GUARD, len;
+	u32 end = GUARD, start, len;
 
 	l->nr = 0;
 	l->size = 0;
 	while (l->nr < nr) {
-		end += random_gap(end);
+		start = end + random_gap(end);
 		len = random_len();
-		if (end + len > AREA_SIZE)
+		if (start + len > AREA_SIZE)
 			break;
-		layout_add(l, end, len);
-		end += len;
+		layout_add(l, start, len);
+		end = start + len;
 	}
 	/* A piece of its own, so that the last one can be anything. */
 	len = -l->size % SECTOR_SIZE;
