@@ -21,6 +21,15 @@ static bool bio_can_add_dma_addr(struct bio *bio, struct dma_premap *map)
 	return !bio->bi_vcnt;
 }
 
+/*
+ * Iterators compute offsets in a vector in 32 bits, starting from the page sized
+ * frame that it begins in: its end must not be further away than that.
+ */
+static bool bvec_can_reach(unsigned int offset, u64 len)
+{
+	return offset + len <= U32_MAX;
+}
+
 static bool bio_try_merge_dma_addr(struct bio *bio, dma_addr_t addr,
 		unsigned int len)
 {
@@ -31,6 +40,8 @@ static bool bio_try_merge_dma_addr(struct bio *bio, dma_addr_t addr,
 
 	bv = &bio->bi_io_vec[bio->bi_vcnt - 1];
 	if (bvec_dma_addr(bv) + bv->bv_len != addr)
+		return false;
+	if (!bvec_can_reach(bv->bv_offset, (u64)bv->bv_len + len))
 		return false;
 	bv->bv_len += len;
 	return true;
@@ -54,8 +65,9 @@ static bool bio_try_merge_dma_addr(struct bio *bio, dma_addr_t addr,
  *
  * Context: Any.
  * Return: %true if the range was added.  %false if @bio is full, is a clone, has
- *	pages, another mapping or an encryption context, or if the range is empty
- *	or not inside @map; @bio is unchanged then.
+ *	pages, another mapping or an encryption context, or if the range is empty,
+ *	not inside @map, or ends 4 GiB or more after the start of the page sized
+ *	frame that it begins in; @bio is unchanged then.
  */
 bool bio_add_dma_addr(struct bio *bio, struct dma_premap *map, dma_addr_t addr,
 		unsigned int len)
@@ -68,7 +80,8 @@ bool bio_add_dma_addr(struct bio *bio, struct dma_premap *map, dma_addr_t addr,
 		return false;
 
 	if (!bio_try_merge_dma_addr(bio, addr, len)) {
-		if (bio->bi_vcnt >= bio->bi_max_vecs)
+		if (bio->bi_vcnt >= bio->bi_max_vecs ||
+		    !bvec_can_reach(offset_in_page(addr), len))
 			return false;
 		bvec_set_dma_addr(&bio->bi_io_vec[bio->bi_vcnt++], addr, len);
 	}
@@ -128,9 +141,10 @@ static blk_status_t bio_refuse_dma_addr(struct bio *bio, blk_status_t status,
  * on it: a driver never sees a DMA address that was not made for its device.
  *
  * Return: %BLK_STS_OK; %BLK_STS_NOTSUPP if the device does not take this kind of
- *	bio or operation; %BLK_STS_INVAL if the bio is malformed: no mapping, one
- *	that was made for another device or the other direction, or an address
- *	that is not in it; %BLK_STS_OFFLINE if the mapping is dead.
+ *	bio or operation, or if the CPU would have to encrypt or protect the data;
+ *	%BLK_STS_INVAL if the bio is malformed: no mapping, one that was made for
+ *	another device or the other direction, or an address that is not in it;
+ *	%BLK_STS_OFFLINE if the mapping is dead.
  */
 blk_status_t blk_check_dma_addr(struct bio *bio)
 {
@@ -143,6 +157,9 @@ blk_status_t blk_check_dma_addr(struct bio *bio)
 	if (!bio_op_takes_dma_addr(bio))
 		return bio_refuse_dma_addr(bio, BLK_STS_NOTSUPP,
 				"the operation has no data to transfer");
+	if (IS_ERR(map))
+		return bio_refuse_dma_addr(bio, BLK_STS_NOTSUPP,
+				"the CPU can't encrypt the data");
 	if (!map)
 		return bio_refuse_dma_addr(bio, BLK_STS_INVAL,
 				"it has no mapping");

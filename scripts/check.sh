@@ -7,16 +7,39 @@
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# guests FLAVOUR TOPOLOGY...: a line "NAME FLAVOUR TOPOLOGY TEST" for each test
-# that is installed, so that none is forgotten; one guest each.
+# What the kernel can be told to do is tried in one of the topologies.
+parameters() {
+	case "$1 $2" in
+	'bridge refusals.sh') echo nvme_core.multipath=Y ;;
+	'bridge dma_bio'*) echo nvme.poll_queues=1 ;;
+	esac
+}
+
+# Only the debug kernel has the drivers and the features that these need.
+DEBUG_ONLY='bio_features\.sh|dma_bio_faults|refusals\.sh'
+
+# How the memory is reached makes no difference to these.
+BRIDGE_ONLY='bio_features\.sh|dma_bio.*|refusals\.sh|nvmet_meta\.sh'
+
+# tests FLAVOUR TOPOLOGY: those that are installed, so that none is forgotten
+tests() {
+	local leave_out='none'
+	[ "$2" = bridge ] || leave_out+="|$BRIDGE_ONLY"
+	[ "${1#*-}" = debug ] || leave_out+="|$DEBUG_ONLY"
+	sed 's/.*://' "$BUILD/tests-$1/kselftest-list.txt" |
+		grep -vxE "$leave_out"
+}
+
+# guests FLAVOUR TOPOLOGY...: a line "NAME FLAVOUR TOPOLOGY TEST [PARAMETER]" for
+# each test; one guest each.
 guests() {
 	local flavour=$1 topology test
 	for topology in "${@:2}"; do
-		sed 's/.*://' "$BUILD/tests-$flavour/kselftest-list.txt" |
-			while read -r test; do
-				echo "${test%.sh}-$flavour-$topology" "$flavour" \
-					"$topology" "$test"
-			done
+		tests "$flavour" "$topology" | while read -r test; do
+			echo "${test%.sh}-$flavour-$topology" "$flavour" \
+				"$topology" "$test" \
+				"$(parameters "$topology" "$test")"
+		done
 	done
 }
 
@@ -29,7 +52,8 @@ guests_force_mr() {
 # A debug kernel is several times slower.
 guest_options() {
 	case $1 in
-	*-debug) echo --timeout 900 --mem 2048 --var P2P_LIMIT=300 ;;
+	*-debug) echo --timeout 900 --mem 2048 --var P2P_LIMIT=300 \
+		--var P2P_FUZZ_SECONDS=15 ;;
 	*) echo --timeout 300 ;;
 	esac
 }
@@ -91,6 +115,7 @@ flavour() {
 run_items() {
 	item series "$SCRIPTS/tree.sh" series
 	item tooling "$SCRIPTS/test-tree.sh"
+	item kunit "$SCRIPTS/kunit.sh"
 	flavour series test switch bridge
 	guests_force_mr series-test | run_guests
 	item verdict "$TOP/$TESTS_DIR/qemu/test-verdict.sh"

@@ -62,6 +62,31 @@ init_checkout() {
 	echo "$BASE_GIT/objects" >"$1/.git/objects/info/alternates"
 }
 
+hash_of() { sha256sum | cut -c1-16; }
+
+# kbuild_env COMMAND...: run what builds a kernel so that the result depends on
+# the sources alone, and the next one finds its objects.
+kbuild_env() {
+	CCACHE_DIR=$CACHE/ccache CCACHE_NOHASHDIR=1 \
+	KBUILD_BUILD_TIMESTAMP='1970-01-01' KBUILD_BUILD_VERSION=1 \
+	KBUILD_BUILD_USER=p2pmem KBUILD_BUILD_HOST=p2pmem "$@"
+}
+MAKE_ARGS=(CC='ccache gcc' HOSTCC='ccache gcc' LOCALVERSION=)
+
+# worktree_id DIR: the git tree of a source as it is, committed or not
+worktree_id() {
+	cp "$1/.git/index" "$tmp/index"
+	GIT_INDEX_FILE=$tmp/index git_plain -C "$1" add --all
+	GIT_INDEX_FILE=$tmp/index git_plain -C "$1" write-tree
+}
+
+# source_files TREE-ID: what of it a kernel is built from
+source_files() {
+	GIT_ALTERNATE_OBJECT_DIRECTORIES=$BUILD/linux/.git/objects \
+		git_plain --git-dir="$BASE_GIT" ls-tree "$1" |
+		grep -vE '	(Documentation|tools|MAINTAINERS)$'
+}
+
 # step NAME COMMAND...: keep the output in a log, show progress, say how long
 # it took; on failure show the end of the log.
 step() {

@@ -11,6 +11,7 @@ DIR=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 P2P_NQN=nqn.2014-08.org.nvmexpress:p2pdma
 P2P_ADDR=192.0.2.1
 P2P_PORT=4420
+P2P_TRANSPORT=rdma	# or tcp, loop
 P2P_LIMIT=${P2P_LIMIT:-60}	# seconds that one step may take
 
 P2P_NVMET=/sys/kernel/config/nvmet
@@ -179,13 +180,15 @@ p2p_load_rnic()
 
 # --- NVMe target ---
 
-# p2p_disk NAME: the block device of a drive
+# p2p_disk NAME [NSID]: the block device of a drive, or of one of its namespaces
 p2p_disk()
 {
 	local dir
 
-	for dir in "/sys/bus/pci/devices/$(p2p_device "$1")"/nvme/nvme*/nvme*n1; do
-		[[ -d $dir ]] && echo "/dev/${dir##*/}"
+	# The number in the name is not that of the namespace.
+	for dir in "/sys/bus/pci/devices/$(p2p_device "$1")"/nvme/nvme*/nvme*n*; do
+		[[ -e $dir/nsid && $(< "$dir"/nsid) == "${2:-1}" ]] &&
+			echo "/dev/${dir##*/}"
 	done
 }
 
@@ -199,24 +202,31 @@ p2p_unlink_port()
 	rm -f "$P2P_NVMET/ports/1/subsystems/$P2P_NQN"
 }
 
-# Data in the capsule would bypass p2pmem, hence no inline data.
+# Data in the capsule would bypass p2pmem, hence no inline data. TCP connects by it.
 p2p_add_port()
 {
 	local port=$P2P_NVMET/ports/1
 
 	mkdir $port || return
-	echo rdma > $port/addr_trtype
+	echo "$P2P_TRANSPORT" > $port/addr_trtype
 	echo ipv4 > $port/addr_adrfam
 	echo $P2P_ADDR > $port/addr_traddr
 	echo $P2P_PORT > $port/addr_trsvcid
-	echo 0 > $port/param_inline_data_size
+	[[ $P2P_TRANSPORT != rdma ]] || echo 0 > $port/param_inline_data_size
 	p2p_link_port
+}
+
+# The loop transport is one module for both sides.
+p2p_load_transport()
+{
+	modprobe "nvme-$P2P_TRANSPORT" || return
+	[[ $P2P_TRANSPORT == loop ]] || modprobe "nvmet-$P2P_TRANSPORT"
 }
 
 # p2p_add_target DISK: one subsystem with one namespace, not enabled yet
 p2p_add_target()
 {
-	modprobe nvmet-rdma && modprobe nvme-rdma || return
+	p2p_load_transport || return
 	mkdir "$P2P_SUBSYS" || return
 	echo 1 > "$P2P_SUBSYS"/attr_allow_any_host
 	mkdir "$P2P_NS" || return
@@ -248,7 +258,9 @@ p2p_find_remote()
 
 	uuid=$(< "$P2P_NS"/device_uuid)
 	for dir in /sys/block/nvme*; do
-		if [[ -e $dir/uuid && $(< "$dir"/uuid) == "$uuid" ]]; then
+		# The paths of a multipath disk have no device of their own.
+		if [[ -e $dir/uuid && $(< "$dir"/uuid) == "$uuid" &&
+		      -b /dev/${dir##*/} ]]; then
 			# shellcheck disable=SC2034 # for the tests
 			remote=/dev/${dir##*/}
 			return 0
@@ -262,11 +274,14 @@ p2p_find_remote()
 p2p_connect()
 {
 	local log=/tmp/connect.log
+	local network=(-a "$P2P_ADDR" -s "$P2P_PORT" -c 1 -l 30)
 
-	if ! timeout "$P2P_LIMIT" nvme connect -t rdma -a $P2P_ADDR -s $P2P_PORT \
-	     -n $P2P_NQN --hostnqn nqn.2014-08.org.nvmexpress:p2pdma-host \
+	[[ $P2P_TRANSPORT != loop ]] || network=()
+	if ! timeout "$P2P_LIMIT" nvme connect -t "$P2P_TRANSPORT" \
+	     "${network[@]}" -n $P2P_NQN \
+	     --hostnqn nqn.2014-08.org.nvmexpress:p2pdma-host \
 	     --hostid 11111111-2222-3333-4444-555555555555 \
-	     -i 2 -Q 64 -c 1 -l 30 "$@" > $log 2>&1; then
+	     -i 2 -Q 64 "$@" > $log 2>&1; then
 		p2p_log "nvme connect" $log
 		return 1
 	fi
@@ -278,7 +293,7 @@ p2p_controller()
 	local ctrl
 
 	for ctrl in /sys/class/nvme/nvme*; do
-		if [[ $(< "$ctrl"/transport) == rdma ]]; then
+		if [[ $(< "$ctrl"/transport) == "$P2P_TRANSPORT" ]]; then
 			echo "$ctrl"
 			return
 		fi

@@ -7,7 +7,7 @@
 # to one run.
 
 rootfs_required=(bash busybox fio kmod nvme)
-rootfs_optional=(awk cmp dd ip lspci od rdma setpci stat strace taskset timeout)
+rootfs_optional=(addpart awk cmp dd delpart dmsetup ip lspci od rdma setpci stat strace taskset timeout)
 
 rootfs_tools()
 {

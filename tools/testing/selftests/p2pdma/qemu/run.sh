@@ -262,8 +262,10 @@ boot()
 
 # no_timer_check: on a busy machine the emulated timer can be too late for the
 # kernel's check of it, which then panics.
+# multipath=N: the tests look at the disk of a controller, not at a sum of paths.
 cmdline=(console=ttyS0 ignore_loglevel printk.devkmsg=on panic=-1 oops=panic
-	 hung_task_panic=1 softlockup_panic=1 no_timer_check)
+	 hung_task_panic=1 softlockup_panic=1 no_timer_check
+	 nvme_core.multipath=N)
 kernel='' tests_dir='' topology=switch limit=180 mem=1024 smp=2 append=''
 base=${TMPDIR:-/tmp}/p2pdma-qemu.$UID log='' keep='' shell='' work=''
 vars=() tests=() qemu_status=0

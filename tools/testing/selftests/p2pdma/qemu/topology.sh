@@ -15,6 +15,9 @@ topo_devices=(
 	"drive0 drive 512M"
 	"drive1 drive 256M"
 	"engine engine"
+	"path0 path 64M"
+	"path1 path 64M"
+	"formats formats 64M"
 )
 
 topo_args=()
@@ -56,6 +59,42 @@ topo_drive()
 	topo_devs+=("$name=$path")
 }
 
+# Two controllers of one subsystem, with one namespace that both have.
+topo_path()
+{
+	local name=$1 bus=$2 path=$3 size=$4
+
+	if [[ ! -e $work/shared.img ]]; then
+		truncate -s "$size" "$work/shared.img"
+		topo_args+=(-device "nvme-subsys,id=shared,nqn=shared"
+			-blockdev "driver=file,node-name=shared-file,filename=$work/shared.img")
+	fi
+	topo_args+=(-device "nvme,id=$name,serial=shared,subsys=shared,bus=$bus")
+	# The namespace goes to the controllers that are there: after the last.
+	[[ $name != path1 ]] || topo_args+=(-device
+		"nvme-ns,drive=shared-file,nsid=1,shared=on,bus=$name")
+	topo_devs+=("$name=$path")
+}
+
+# Its namespaces: protection information alone, more metadata than that, zones,
+# zones with protection information.
+topo_formats()
+{
+	local name=$1 bus=$2 path=$3 size=$4 nsid=0 format
+	local zones=zoned=true,zoned.zone_size=4M
+
+	topo_args+=(-device "nvme,id=$name,serial=$name,mdts=8,bus=$bus")
+	for format in ms=8,pi=1 ms=16,pi=1 $zones $zones,ms=8,pi=1; do
+		nsid=$((nsid + 1))
+		truncate -s "$size" "$work/$name$nsid.img"
+		topo_args+=(
+			-blockdev "driver=file,node-name=$name$nsid-file,filename=$work/$name$nsid.img"
+			-device "nvme-ns,drive=$name$nsid-file,nsid=$nsid,bus=$name,$format"
+		)
+	done
+	topo_devs+=("$name=$path")
+}
+
 topo_engine()
 {
 	local name=$1 bus=$2 path=$3
@@ -64,11 +103,30 @@ topo_engine()
 	topo_devs+=("$name=$path")
 }
 
+# Disks whose drivers take no DMA addresses; no data of theirs is looked at.
+topo_others()
+{
+	local name
+
+	for name in virtio scsi; do
+		truncate -s 64M "$work/$name.img"
+		topo_args+=(-blockdev
+			"driver=file,node-name=$name-file,filename=$work/$name.img")
+	done
+	topo_args+=(
+		-device "virtio-blk-pci,drive=virtio-file,bus=pcie.0,addr=04"
+		-device "virtio-scsi-pci,id=scsi,bus=pcie.0,addr=05"
+		-device "scsi-hd,drive=scsi-file,bus=scsi.0"
+	)
+	topo_devs+=(virtio0=04.0 scsi0=05.0)
+}
+
 topology_switch()
 {
 	local number=0 slot device name kind size
 
 	topo_args+=(-cpu qemu64)
+	topo_others
 	topo_port pcie-root-port root pcie.0 10
 	topo_args+=(-device "x3130-upstream,id=up,bus=root")
 	for device in "${topo_devices[@]}"; do
@@ -90,6 +148,7 @@ topology_bridge()
 
 	# The vendor is named because KVM would put the host's in its place.
 	topo_args+=(-cpu "EPYC,vendor=AuthenticAMD")
+	topo_others
 	for device in "${topo_devices[@]}" "far provider 8M"; do
 		read -r name kind size <<< "$device"
 		slot=$(printf %02x "$number")

@@ -1,0 +1,92 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Run the series' KUnit tests, and those of the base for what it touches, with
+# the kernel's own tool.  The kernel is User Mode Linux, so it needs no emulator.
+#
+#   kunit.sh [KERNEL-PARAMETER]...
+#
+# Passed is what was seen to pass: each suite, nothing skipped, a clean log.
+
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck disable=SC2034 # of verdict.sh, which finds its patterns there
+here=$TOP/$TESTS_DIR/qemu
+# shellcheck source=../tools/testing/selftests/p2pdma/qemu/verdict.sh
+. "$here/verdict.sh"
+
+TREE=$BUILD/linux
+OUT=$BUILD/kunit
+SUITES=(blk-dma-addr iov_iter)
+# A build directory in the tree, for the reason that kernel.sh gives.
+OBJ=$TREE/.obj-kunit
+# What the tests do without; not to build it saves half of the time.
+OFF=(KUNIT_UML_PCI INPUT SERIO HID_SUPPORT USB_SUPPORT HWMON HW_RANDOM
+	VIRTIO_MENU VHOST_MENU IO_URING SWAP NAMESPACES SUSPEND COREDUMP)
+mapfile -t CONFIG < <(
+	printf -- '--kunitconfig=block\n--kconfig_add=CONFIG_EXPERT=y\n'
+	printf -- '--kconfig_add=CONFIG_%s=n\n' "${OFF[@]}")
+
+kunit() { kbuild_env python3 "$TREE/tools/testing/kunit/kunit.py" "$@"; }
+
+kernel_key() {
+	{
+		source_files "$(worktree_id "$TREE")"
+		cat "$TREE/tools/testing/kunit/configs/arch_uml.config"
+		gcc --version
+		ld --version
+		declare -f kunit kbuild_env compile
+		echo "${CONFIG[@]}" "${MAKE_ARGS[@]}"
+	} | hash_of
+}
+
+compile() {
+	kunit build --build_dir="$OBJ" "${CONFIG[@]}" \
+		"${MAKE_ARGS[@]/#/--make_options=}"
+	cp "$OBJ/linux" "$1"
+}
+
+# Sets up $OUT/linux.
+build() {
+	local kernel
+	kernel=$CACHE/kernels/kunit-$(kernel_key)
+	rm -rf "$OUT"
+	mkdir -p "$OUT" "$CACHE/kernels"
+	[ -f "$kernel" ] || lock_cache "${kernel#"$CACHE/"}"
+	if [ ! -f "$kernel" ]; then
+		step kunit-kernel compile "$kernel.new"
+		mv "$kernel.new" "$kernel"
+	fi
+	ln -s "$kernel" "$OUT/linux"
+}
+
+run_kernel() {
+	local parameter args=()
+	for parameter in uml_dir="$OUT" blk_dma_addr_test.rounds=30000 "$@"; do
+		args+=(--kernel_args "$parameter")
+	done
+	kunit exec --build_dir="$OUT" "${CONFIG[@]}" --timeout=240 "${args[@]}"
+}
+
+# What is wrong that the tool does not take for a failure.
+complaints() {
+	local suite
+	verdict_blind "$1"
+	verdict_faults "$1" | cut -f2- || true
+	grep '# SKIP' "$1" || true
+	for suite in "${SUITES[@]}"; do
+		grep -qxE "ok [0-9]+ $suite" "$1" || echo "$suite did not pass"
+	done
+}
+
+check_log() {
+	local log=$OUT/test.log wrong
+	mapfile -t wrong < <(complaints "$log")
+	[ "${#wrong[@]}" = 0 ] || die "${wrong[@]}" "log: $log"
+	sed -n 's/^ *\(# .*\(seed\|bios\|Totals\)\)/  \1/p' "$log" >&2
+}
+
+[ -f "$TREE/.git/p2pmem-inputs" ] ||
+	die "build/linux is not there" "run \"make tree\""
+make_tmp
+build
+step kunit-run run_kernel "$@"
+check_log

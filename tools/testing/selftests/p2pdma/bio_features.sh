@@ -1,0 +1,305 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What happens to bios on their way through the block layer, with bios that
+# describe their data by DMA addresses: schedulers, throttling, accounting,
+# tracing, partitions, and resets of the controller. Where the data goes is
+# verified by dma_bio_fuzz and dma_bio_try. Nothing of the drive's content survives.
+
+# shellcheck source=lib.sh
+. "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+GROUP=/sys/fs/cgroup/p2pdma
+SIZE=65536		# bytes that dma_bio_try reads and writes at once
+READS=2			# of them it makes, one by DMA address and one with pages
+WRITES=3		# of them, one by DMA address
+SECONDS_EACH=${P2P_FEATURE_SECONDS:-3}
+TAKEN='write: status 0, ended 1, disk written
+read: status 0, ended 1, memory filled'
+
+# try DISK: $READS reads and $WRITES writes, one of each by DMA address
+try()
+{
+	local verdict
+
+	verdict=$("$DIR"/dma_bio_try "$1")
+	[[ $verdict == "$TAKEN" ]] && return
+	ktap_print_msg "${verdict//$'\n'/, }"
+	return 1
+}
+
+# Random bios of all kinds in several threads, every byte of them verified
+fuzz()
+{
+	local log=/tmp/fuzz.log
+
+	P2P_FUZZ_THREADS=4 P2P_FUZZ_SECONDS=${1:-$SECONDS_EACH} \
+		"$DIR"/dma_bio_fuzz > $log 2>&1
+	# In so short a time there need not be a bio of each kind.
+	(($(grep -cE '^ok [0-9]+ thread' $log) == 4)) && return
+	grep -v '^ok' $log | sed 's/^/# /'
+	return 1
+}
+
+# --- schedulers ---
+
+scheduler_is()
+{
+	[[ $(< "$queue"/scheduler) == *"[$1]"* ]]
+}
+
+# merges: reads that were merged so far
+merges()
+{
+	awk '{ print $2 }' "$block"/stat
+}
+
+# While the controller is being reset requests wait in the scheduler. There is no
+# plug, so that nothing else can merge them.
+merges_in_scheduler()
+{
+	local before
+
+	before=$(merges)
+	echo 1 > "$controller"/reset_controller &
+	"$DIR"/dma_bio -f drive -t many > /tmp/many.log 2>&1 ||
+		{ p2p_log many /tmp/many.log; return 1; }
+	wait $!
+	(($(merges) > before))
+}
+
+works_with_scheduler() # NAME
+{
+	modprobe -q "$1-iosched" || modprobe -q "$1"
+	echo "$1" > "$queue"/scheduler && scheduler_is "$1" && fuzz || return
+	[[ $1 == none ]] || p2p_wait "$P2P_LIMIT" merges_in_scheduler
+}
+
+# --- control groups ---
+
+# in_group COMMAND...: run it as a member of the group
+in_group()
+{
+	(echo $BASHPID > $GROUP/cgroup.procs && "$@")
+}
+
+make_group()
+{
+	[[ -e /sys/fs/cgroup/cgroup.procs ]] ||
+		mount -t cgroup2 none /sys/fs/cgroup || return
+	echo +io > /sys/fs/cgroup/cgroup.subtree_control &&
+		mkdir -p $GROUP
+}
+
+# accounted FIELD: of the drive, in the group's statistics
+accounted()
+{
+	awk -v dev="$number" -v field="$1" '$1 == dev {
+		for (i = 2; i <= NF; i++)
+			if (split($i, part, "=") && part[1] == field)
+				print part[2]
+	}' $GROUP/io.stat
+}
+
+# Without the limit it takes no time; if only the bio with pages obeyed it, then
+# half of this.
+is_throttled()
+{
+	local start rate=$((SIZE / 2)) took
+
+	echo "$number rbps=$rate" > $GROUP/io.max || return
+	start=${EPOCHREALTIME/./}
+	in_group try "$drive" || return
+	took=$(((${EPOCHREALTIME/./} - start) / 1000))
+	echo "$number rbps=max" > $GROUP/io.max
+	((took > 3000)) && return
+	ktap_print_msg "$((READS * SIZE)) bytes took $took ms at $rate bytes a second"
+	return 1
+}
+
+# group_has_done READ WRITTEN: so many bytes, by statistics that may be late
+group_has_done()
+{
+	(($(accounted rbytes) == $1 && $(accounted wbytes) == $2))
+}
+
+is_charged()
+{
+	local read written
+
+	read=$(accounted rbytes) written=$(accounted wbytes)
+	in_group try "$drive" && p2p_wait 10 group_has_done \
+		$((read + READS * SIZE)) $((written + WRITES * SIZE))
+}
+
+# with_setting FILE ON OFF: does everything work with it?
+with_setting()
+{
+	local result=0
+
+	echo "$2" > "$1" || return
+	in_group fuzz || result=1
+	echo "$3" > "$1"
+	return $result
+}
+
+# --- accounting, tracing ---
+
+sectors()
+{
+	awk '{ print $3, $7 }' "$block"/stat
+}
+
+is_accounted()
+{
+	local before after
+
+	read -ra before <<< "$(sectors)"
+	try "$drive" || return
+	read -ra after <<< "$(sectors)"
+	((after[0] - before[0] == READS * SIZE / 512 &&
+	  after[1] - before[1] == WRITES * SIZE / 512))
+}
+
+# traced NUMBER PATTERN: as often as it must be
+traced()
+{
+	local found
+
+	found=$(grep -cE "$2" "$P2P_TRACE"/trace)
+	((found == $1)) && return
+	ktap_print_msg "$found times '$2' in the trace"
+	return 1
+}
+
+# traced_events OPERATION NUMBER
+traced_events()
+{
+	traced "$2" "block_bio_queue: .* $1[SIF]* 0 \\+ 128 " &&
+		traced "$2" "block_rq_issue: .* $1[SIF]* $SIZE \\(\\) 0 \\+ 128 " &&
+		traced "$2" "block_rq_complete: .* $1[SIF]* \\(\\) 0 \\+ 128 "
+}
+
+# traced_actions OPERATION NUMBER
+traced_actions()
+{
+	traced "$2" " D +$1[SIF]* 0 \\+ 128 " &&
+		traced "$2" " C +$1[SIF]* 0 \\+ 128 "
+}
+
+has_tracepoints()
+{
+	local event result=0
+
+	for event in block_bio_queue block_rq_issue block_rq_complete; do
+		echo 1 > "$P2P_TRACE/events/block/$event/enable" || return
+	done
+	echo > "$P2P_TRACE"/trace
+	try "$drive" && traced_events R $READS && traced_events W $WRITES ||
+		result=1
+	echo 0 > "$P2P_TRACE"/events/block/enable
+	return $result
+}
+
+has_blktrace()
+{
+	local result=0
+
+	echo blk > "$P2P_TRACE"/current_tracer &&
+		echo 1 > "$block"/trace/enable || return
+	echo > "$P2P_TRACE"/trace
+	try "$drive" && traced_actions R $READS && traced_actions W $WRITES ||
+		result=1
+	echo 0 > "$block"/trace/enable
+	echo nop > "$P2P_TRACE"/current_tracer
+	return $result
+}
+
+# --- partitions ---
+
+# zeroes_at MIB: is there nothing else in this MiB of the drive?
+zeroes_at()
+{
+	dd if="$drive" bs=1M skip="$1" count=1 iflag=direct status=none |
+		cmp -s - <(head -c $((1 << 20)) /dev/zero)
+}
+
+# In the second MiB, whose sectors are all zero before
+partition_works()
+{
+	local result=0
+
+	dd if=/dev/zero of="$drive" bs=1M count=3 oflag=direct status=none &&
+		addpart "$drive" 1 2048 2048 || return
+	try "${drive}p1" && zeroes_at 0 && ! zeroes_at 1 && zeroes_at 2 ||
+		result=1
+	delpart "$drive" 1 || return
+	return $result
+}
+
+# --- resets ---
+
+reset_often()
+{
+	while sleep 0.5; do
+		echo 1 > "$controller"/reset_controller
+	done 2> /dev/null
+}
+
+# No bio may be lost or fail: they are sent again.
+survives_resets()
+{
+	local resets
+
+	p2p_mark_log
+	reset_often &
+	resets=$!
+	fuzz $((2 * SECONDS_EACH))
+	local result=$?
+	kill $resets
+	wait $resets 2> /dev/null
+	p2p_wait 10 grep -qx live "$controller"/state && return $result
+}
+
+# result NAME FILE COMMAND...: skip it if the kernel does not have the file
+result()
+{
+	local name=$1 file=$2
+
+	shift 2
+	if [[ -e $file ]]; then
+		ktap_test_result "$name" "$@"
+	else
+		ktap_test_skip "$name: no $file"
+	fi
+}
+
+ktap_print_header
+p2p_require p2pmem0 drive0
+p2p_require_tools addpart delpart cmp
+p2p_has_dma_bios || p2p_skip_all "this kernel has no I/O by DMA address"
+drive=$(p2p_disk drive0)
+block=/sys/block/${drive##*/}
+queue=$block/queue
+controller=$(echo "/sys/bus/pci/devices/$(p2p_device drive0)"/nvme/nvme*)
+number=$(< "$block"/dev)
+ktap_set_plan 12
+
+ktap_test_result "no scheduler" works_with_scheduler none
+for scheduler in mq-deadline kyber bfq; do
+	ktap_test_result "$scheduler, and merges in it" \
+		works_with_scheduler $scheduler
+done
+echo none > "$queue"/scheduler
+
+make_group
+result "throttling" $GROUP/io.max is_throttled
+result "accounting of groups" $GROUP/io.stat is_charged
+result "writeback throttling" "$queue"/wbt_lat_usec with_setting \
+	"$queue"/wbt_lat_usec 1000 0
+ktap_test_result "statistics of the disk" is_accounted
+result "tracepoints" "$P2P_TRACE"/events/block has_tracepoints
+result "blktrace" "$block"/trace/enable has_blktrace
+ktap_test_result "partition" partition_works
+ktap_test_result "resets of the controller" survives_resets
+ktap_finished

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DMA-address bios that fail on purpose: by what the block layer and the NVMe
+ * driver have for injecting errors, and because the controller does not answer.
+ * The content of the drive is destroyed.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "dma_bio_lib.h"
+#include "../kselftest_harness.h"
+
+#define FIRST		2048		/* sector */
+#define SIZE		(64 << 10)
+#define SECONDS		180		/* for one test, on a slow machine */
+
+#define BLK_STS_MEDIUM	7
+
+static const struct dma_bio_vec all = { 0, SIZE };
+
+FIXTURE(fault) {
+	struct dma_bio_rig rig;
+	const char *disk;
+	unsigned char *old;
+	unsigned char *new;
+	unsigned char *seen;
+};
+
+FIXTURE_VARIANT(fault) {
+	uint32_t op;
+};
+
+FIXTURE_VARIANT_ADD(fault, read) { .op = DMA_BIO_READ };
+FIXTURE_VARIANT_ADD(fault, write) { .op = DMA_BIO_WRITE };
+
+/* New data is to replace the old, on the disk or in the p2pmem. */
+static bool prepare(FIXTURE_DATA(fault) *self, uint32_t op)
+{
+	const void *disk = op == DMA_BIO_READ ? self->new : self->old;
+	const void *memory = op == DMA_BIO_READ ? self->old : self->new;
+
+	return dma_bio_disk_write(&self->rig, FIRST, disk, SIZE) &&
+	       dma_bio_put(&self->rig, 0, memory, SIZE);
+}
+
+static bool destination_has(FIXTURE_DATA(fault) *self, uint32_t op,
+			    const void *data)
+{
+	bool ok;
+
+	if (op == DMA_BIO_READ)
+		ok = dma_bio_get(&self->rig, 0, self->seen, SIZE);
+	else
+		ok = dma_bio_disk_read(&self->rig, FIRST, self->seen, SIZE);
+	return ok && !memcmp(self->seen, data, SIZE);
+}
+
+static int run(FIXTURE_DATA(fault) *self, uint32_t op)
+{
+	struct dma_bio bio = dma_bio_make(&self->rig, op, FIRST, &all, 1);
+
+	return dma_bio_run(&self->rig, &bio);
+}
+
+FIXTURE_SETUP(fault)
+{
+	const char *missing = dma_bio_missing();
+	uint64_t random = 1;
+	char path[64];
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	self->old = dma_bio_memory(SIZE);
+	self->new = dma_bio_memory(SIZE);
+	self->seen = dma_bio_memory(SIZE);
+	ASSERT_TRUE(self->old && self->new && self->seen);
+	dma_bio_random_bytes(&random, self->old, SIZE);
+	dma_bio_random_bytes(&random, self->new, SIZE);
+	ASSERT_TRUE(dma_bio_load());
+	ASSERT_TRUE(dma_bio_find_disk("drive0", path, sizeof(path)));
+	ASSERT_TRUE(dma_bio_open(&self->rig, path, NULL, SIZE, 0));
+	self->disk = strrchr(self->rig.path, '/') + 1;
+	ASSERT_TRUE(prepare(self, variant->op));
+}
+
+FIXTURE_TEARDOWN(fault)
+{
+	dma_bio_close(&self->rig);
+	free(self->old);
+	free(self->new);
+	free(self->seen);
+}
+
+/**
+ * struct knob - a file that is set for the test, and set back after it
+ * @path:  a format, %s is the name of the disk
+ * @on:    what is written before
+ * @off:   what is written after
+ */
+struct knob {
+	const char *path;
+	const char *on;
+	const char *off;
+};
+
+static bool turn(FIXTURE_DATA(fault) *self, const struct knob *knobs, bool on)
+{
+	const struct knob *knob;
+	char path[128];
+
+	for (knob = knobs; knob->path; knob++) {
+		snprintf(path, sizeof(path), knob->path, self->disk);
+		if (!dma_bio_write_file(path, on ? knob->on : knob->off))
+			return false;
+	}
+	return true;
+}
+
+static bool has(FIXTURE_DATA(fault) *self, const struct knob *knobs)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), knobs->path, self->disk);
+	return !access(path, F_OK);
+}
+
+#define BLOCK_DEBUGFS	"/sys/kernel/debug/block/%s/"
+
+TEST_F_TIMEOUT(fault, injected_by_rule, SECONDS)
+{
+	const struct knob knobs[] = {
+		{ BLOCK_DEBUGFS "error_injection",
+		  variant->op == DMA_BIO_READ ?
+		  "add,op=READ,start=2048,nr_sectors=1,status=MEDIUM" :
+		  "add,op=WRITE,start=2048,nr_sectors=1,status=MEDIUM",
+		  "removeall" },
+		{ },
+	};
+
+	if (!has(self, knobs))
+		SKIP(return, "CONFIG_BLK_ERROR_INJECTION is not set");
+	ASSERT_TRUE(turn(self, knobs, true));
+	EXPECT_EQ(BLK_STS_MEDIUM, run(self, variant->op));
+	ASSERT_TRUE(turn(self, knobs, false));
+	EXPECT_TRUE(destination_has(self, variant->op, self->old));
+	EXPECT_EQ(BLK_STS_OK, run(self, variant->op));
+	EXPECT_TRUE(destination_has(self, variant->op, self->new));
+}
+
+TEST_F_TIMEOUT(fault, fail_make_request, SECONDS)
+{
+	static const struct knob knobs[] = {
+		{ "/sys/block/%s/make-it-fail", "1", "0" },
+		{ "/sys/kernel/debug/fail_make_request/verbose", "0", "0" },
+		{ "/sys/kernel/debug/fail_make_request/times", "1", "0" },
+		{ "/sys/kernel/debug/fail_make_request/probability", "100",
+		  "0" },
+		{ },
+	};
+
+	if (!has(self, knobs))
+		SKIP(return, "CONFIG_FAIL_MAKE_REQUEST is not set");
+	ASSERT_TRUE(turn(self, knobs, true));
+	EXPECT_EQ(BLK_STS_IOERR, run(self, variant->op));
+	ASSERT_TRUE(turn(self, knobs, false));
+	EXPECT_TRUE(destination_has(self, variant->op, self->old));
+	EXPECT_EQ(BLK_STS_OK, run(self, variant->op));
+	EXPECT_TRUE(destination_has(self, variant->op, self->new));
+}
+
+#define NVME_DEBUGFS	"/sys/kernel/debug/%s/fault_inject/"
+
+/* The controller asks to try again: the request is sent once more. */
+TEST_F_TIMEOUT(fault, controller_retry, SECONDS)
+{
+	static const struct knob knobs[] = {
+		{ NVME_DEBUGFS "status", "0x22", "0" },
+		{ NVME_DEBUGFS "dont_retry", "N", "Y" },
+		{ NVME_DEBUGFS "verbose", "0", "0" },
+		{ NVME_DEBUGFS "times", "2", "0" },
+		{ NVME_DEBUGFS "probability", "100", "0" },
+		{ },
+	};
+
+	if (!has(self, knobs))
+		SKIP(return, "CONFIG_FAULT_INJECTION_DEBUG_FS is not set");
+	ASSERT_TRUE(turn(self, knobs, true));
+	EXPECT_EQ(BLK_STS_OK, run(self, variant->op));
+	ASSERT_TRUE(turn(self, knobs, false));
+	EXPECT_TRUE(destination_has(self, variant->op, self->new));
+}
+
+/* Unrecovered read error, which is not tried again */
+TEST_F_TIMEOUT(fault, controller_error, SECONDS)
+{
+	static const struct knob knobs[] = {
+		{ NVME_DEBUGFS "status", "0x281", "0" },
+		{ NVME_DEBUGFS "dont_retry", "Y", "Y" },
+		{ NVME_DEBUGFS "verbose", "0", "0" },
+		{ NVME_DEBUGFS "times", "1", "0" },
+		{ NVME_DEBUGFS "probability", "100", "0" },
+		{ },
+	};
+
+	if (!has(self, knobs))
+		SKIP(return, "CONFIG_FAULT_INJECTION_DEBUG_FS is not set");
+	ASSERT_TRUE(turn(self, knobs, true));
+	EXPECT_EQ(BLK_STS_MEDIUM, run(self, variant->op));
+	ASSERT_TRUE(turn(self, knobs, false));
+	EXPECT_EQ(BLK_STS_OK, run(self, variant->op));
+	EXPECT_TRUE(destination_has(self, variant->op, self->new));
+}
+
+/*
+ * An answer gets lost: the command is aborted after a second, and the controller
+ * is reset after another one. Then the request is sent again.
+ */
+TEST_F_TIMEOUT(fault, timeout, SECONDS)
+{
+	static const struct knob knobs[] = {
+		{ "/sys/block/%s/io-timeout-fail", "1", "0" },
+		{ "/sys/block/%s/queue/io_timeout", "1000", "30000" },
+		{ "/sys/kernel/debug/fail_io_timeout/verbose", "0", "0" },
+		{ "/sys/kernel/debug/fail_io_timeout/times", "1", "0" },
+		{ "/sys/kernel/debug/fail_io_timeout/probability", "100", "0" },
+		{ },
+	};
+	time_t start = time(NULL);
+
+	if (!has(self, knobs))
+		SKIP(return, "CONFIG_FAIL_IO_TIMEOUT is not set");
+	ASSERT_TRUE(turn(self, knobs, true));
+	EXPECT_EQ(BLK_STS_OK, run(self, variant->op));
+	ASSERT_TRUE(turn(self, knobs, false));
+	/* It did get lost. */
+	EXPECT_LE(1, time(NULL) - start);
+	EXPECT_TRUE(destination_has(self, variant->op, self->new));
+}
+
+TEST_HARNESS_MAIN

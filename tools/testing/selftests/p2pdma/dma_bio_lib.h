@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * For tests in C of DMA-address bios: /dev/dma_bio, the disk, and random data.
+ */
+#ifndef _DMA_BIO_LIB_H
+#define _DMA_BIO_LIB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "modules/dma_bio_ctl.h"
+
+#define SECTOR_SIZE	512
+#define POISON		0xa5
+
+/* The blk_status_t of the kernel. */
+enum {
+	BLK_STS_OK = 0,
+	BLK_STS_NOTSUPP = 1,
+	BLK_STS_PROTECTION = 8,
+	BLK_STS_IOERR = 10,
+	BLK_STS_AGAIN = 12,
+	BLK_STS_OFFLINE = 16,
+	BLK_STS_INVAL = 19,
+};
+
+/**
+ * struct dma_bio_rig - a disk, and p2pmem
+ * @ctl:  open /dev/dma_bio
+ * @disk: the disk, open for direct I/O
+ * @path: of the disk
+ * @map:  number of a mapping of the p2pmem, for both directions
+ * @size: bytes of p2pmem, from offset 0
+ */
+struct dma_bio_rig {
+	int ctl;
+	int disk;
+	char path[64];
+	uint32_t map;
+	size_t size;
+};
+
+/* What the test cannot do without: the reason to skip it, or NULL. */
+const char *dma_bio_missing(void);
+/* The PCI address of a device by its name in the emulated machine, or NULL. */
+const char *dma_bio_device(const char *name);
+/* A namespace of an NVMe drive, or its first one, by the drive's name. */
+bool dma_bio_find_namespace(const char *name, unsigned int nsid, char *path,
+			    size_t size);
+bool dma_bio_find_disk(const char *name, char *path, size_t size);
+
+/* Loads the modules. False with a message on stderr, here and below. */
+bool dma_bio_load(void);
+/* The p2pmem is mapped for the disk, or for the client if one is named. */
+bool dma_bio_open(struct dma_bio_rig *rig, const char *path,
+		  const char *client, size_t size, size_t pages);
+void dma_bio_close(struct dma_bio_rig *rig);
+/* Numbers of mappings, or -errno. */
+int dma_bio_map_disk(struct dma_bio_rig *rig, int disk, uint32_t dir);
+int dma_bio_map_device(struct dma_bio_rig *rig, const char *name, uint32_t dir);
+
+/* A bio for the rig's disk and mapping. */
+struct dma_bio dma_bio_make(const struct dma_bio_rig *rig, uint32_t op,
+			    uint64_t sector, const struct dma_bio_vec *vecs,
+			    uint32_t nr_vecs);
+/* 0, or -errno if they could not be submitted. */
+int dma_bio_submit(const struct dma_bio_rig *rig, struct dma_bio *bios,
+		   uint32_t nr, uint32_t flags, uint32_t linger);
+/* Submits one, which must end once: its status, or -1 with a message. */
+int dma_bio_run(const struct dma_bio_rig *rig, struct dma_bio *bio);
+
+/* The buffers; offsets from the rig's size on are in system memory. */
+bool dma_bio_put(const struct dma_bio_rig *rig, size_t offset,
+		 const void *data, size_t len);
+bool dma_bio_get(const struct dma_bio_rig *rig, size_t offset, void *data,
+		 size_t len);
+bool dma_bio_poison(const struct dma_bio_rig *rig);
+
+/* Ordinary I/O with the disk; data from dma_bio_memory(). */
+void *dma_bio_memory(size_t size);
+bool dma_bio_disk_write(const struct dma_bio_rig *rig, uint64_t sector,
+			const void *data, size_t len);
+bool dma_bio_disk_read(const struct dma_bio_rig *rig, uint64_t sector,
+		       void *data, size_t len);
+
+/* A limit of the disk's queue, as sysfs has it. */
+uint32_t dma_bio_limit(const struct dma_bio_rig *rig, const char *name);
+/* Can the data be anywhere, as for a drive with SGLs? */
+bool dma_bio_takes_unaligned(const struct dma_bio_rig *rig);
+
+/* A file of sysfs, of which the first word is read. */
+bool dma_bio_write_file(const char *path, const char *text);
+bool dma_bio_read_file(const char *path, char *text, size_t size);
+
+uint32_t dma_bio_random(uint64_t *state);
+void dma_bio_random_bytes(uint64_t *state, void *data, size_t len);
+
+#endif /* _DMA_BIO_LIB_H */

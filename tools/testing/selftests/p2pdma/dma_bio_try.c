@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * dma_bio_try DISK [CLIENT]: what does the disk do with DMA-address bios that are
+ * good for the client, a device of the emulated machine (default: drive0)?
+ *
+ * Prints a line for a write and one for a read: its status, how often it ended,
+ * and what happened to the data. Overwrites the first 64 KiB of the disk.
+ */
+#include <stdio.h>
+#include <string.h>
+#include "dma_bio_lib.h"
+
+#define SIZE	(64 << 10)
+
+static struct dma_bio_rig rig;
+static unsigned char *old, *new, *seen;
+
+/* What is left of the old data? The rest of what the caller looks at is new. */
+static const char *compare(const char *replaced)
+{
+	if (!memcmp(seen, old, SIZE))
+		return "untouched";
+	return memcmp(seen, new, SIZE) ? "damaged" : replaced;
+}
+
+static bool submit(uint32_t op, struct dma_bio *bio)
+{
+	static const struct dma_bio_vec all = { 0, SIZE };
+	int ret;
+
+	*bio = dma_bio_make(&rig, op, 0, &all, 1);
+	ret = dma_bio_submit(&rig, bio, 1, 0, 20);
+	if (ret)
+		fprintf(stderr, "# not submitted: %s\n", strerror(-ret));
+	return !ret;
+}
+
+static bool try_write(void)
+{
+	struct dma_bio bio;
+
+	if (!dma_bio_disk_write(&rig, 0, old, SIZE) ||
+	    !dma_bio_put(&rig, 0, new, SIZE) || !submit(DMA_BIO_WRITE, &bio) ||
+	    !dma_bio_disk_read(&rig, 0, seen, SIZE))
+		return false;
+	printf("write: status %u, ended %u, disk %s\n", bio.status, bio.ended,
+	       compare("written"));
+	return true;
+}
+
+static bool try_read(void)
+{
+	struct dma_bio bio;
+
+	if (!dma_bio_disk_write(&rig, 0, new, SIZE) ||
+	    !dma_bio_put(&rig, 0, old, SIZE) || !submit(DMA_BIO_READ, &bio) ||
+	    !dma_bio_get(&rig, 0, seen, SIZE))
+		return false;
+	printf("read: status %u, ended %u, memory %s\n", bio.status, bio.ended,
+	       compare("filled"));
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t random = 1;
+
+	if (argc != 2 && argc != 3) {
+		fprintf(stderr, "usage: dma_bio_try DISK [CLIENT]\n");
+		return 2;
+	}
+	old = dma_bio_memory(SIZE);
+	new = dma_bio_memory(SIZE);
+	seen = dma_bio_memory(SIZE);
+	if (!old || !new || !seen)
+		return 1;
+	dma_bio_random_bytes(&random, old, SIZE);
+	dma_bio_random_bytes(&random, new, SIZE);
+	if (!dma_bio_load() ||
+	    !dma_bio_open(&rig, argv[1], argc == 3 ? argv[2] : "drive0", SIZE,
+			  0))
+		return 1;
+	return !try_write() || !try_read();
+}
