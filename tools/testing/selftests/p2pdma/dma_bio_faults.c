@@ -20,12 +20,24 @@
 
 static const struct dma_bio_vec all = { 0, SIZE };
 
-FIXTURE(fault) {
+/**
+ * struct bench - what a test works with
+ * @rig:  the drive and the p2pmem
+ * @disk: name of the disk
+ * @old:  data that is to be replaced
+ * @new:  data that replaces it
+ * @seen: data that came back
+ */
+struct bench {
 	struct dma_bio_rig rig;
 	const char *disk;
 	unsigned char *old;
 	unsigned char *new;
 	unsigned char *seen;
+};
+
+FIXTURE(fault) {
+	struct bench b;
 };
 
 FIXTURE_VARIANT(fault) {
@@ -36,32 +48,32 @@ FIXTURE_VARIANT_ADD(fault, read) { .op = DMA_BIO_READ };
 FIXTURE_VARIANT_ADD(fault, write) { .op = DMA_BIO_WRITE };
 
 /* New data is to replace the old, on the disk or in the p2pmem. */
-static bool prepare(FIXTURE_DATA(fault) *self, uint32_t op)
+static bool prepare(struct bench *b, uint32_t op)
 {
-	const void *disk = op == DMA_BIO_READ ? self->new : self->old;
-	const void *memory = op == DMA_BIO_READ ? self->old : self->new;
+	const void *disk = op == DMA_BIO_READ ? b->new : b->old;
+	const void *memory = op == DMA_BIO_READ ? b->old : b->new;
 
-	return dma_bio_disk_write(&self->rig, FIRST, disk, SIZE) &&
-	       dma_bio_put(&self->rig, 0, memory, SIZE);
+	return dma_bio_disk_write(&b->rig, FIRST, disk, SIZE) &&
+	       dma_bio_put(&b->rig, 0, memory, SIZE);
 }
 
-static bool destination_has(FIXTURE_DATA(fault) *self, uint32_t op,
+static bool destination_has(struct bench *b, uint32_t op,
 			    const void *data)
 {
 	bool ok;
 
 	if (op == DMA_BIO_READ)
-		ok = dma_bio_get(&self->rig, 0, self->seen, SIZE);
+		ok = dma_bio_get(&b->rig, 0, b->seen, SIZE);
 	else
-		ok = dma_bio_disk_read(&self->rig, FIRST, self->seen, SIZE);
-	return ok && !memcmp(self->seen, data, SIZE);
+		ok = dma_bio_disk_read(&b->rig, FIRST, b->seen, SIZE);
+	return ok && !memcmp(b->seen, data, SIZE);
 }
 
-static int run(FIXTURE_DATA(fault) *self, uint32_t op)
+static int run(struct bench *b, uint32_t op)
 {
-	struct dma_bio bio = dma_bio_make(&self->rig, op, FIRST, &all, 1);
+	struct dma_bio bio = dma_bio_make(&b->rig, op, FIRST, &all, 1);
 
-	return dma_bio_run(&self->rig, &bio);
+	return dma_bio_run(&b->rig, &bio);
 }
 
 FIXTURE_SETUP(fault)
@@ -72,25 +84,25 @@ FIXTURE_SETUP(fault)
 
 	if (missing)
 		SKIP(return, "%s", missing);
-	self->old = dma_bio_memory(SIZE);
-	self->new = dma_bio_memory(SIZE);
-	self->seen = dma_bio_memory(SIZE);
-	ASSERT_TRUE(self->old && self->new && self->seen);
-	dma_bio_random_bytes(&random, self->old, SIZE);
-	dma_bio_random_bytes(&random, self->new, SIZE);
+	self->b.old = dma_bio_memory(SIZE);
+	self->b.new = dma_bio_memory(SIZE);
+	self->b.seen = dma_bio_memory(SIZE);
+	ASSERT_TRUE(self->b.old && self->b.new && self->b.seen);
+	dma_bio_random_bytes(&random, self->b.old, SIZE);
+	dma_bio_random_bytes(&random, self->b.new, SIZE);
 	ASSERT_TRUE(dma_bio_load());
 	ASSERT_TRUE(dma_bio_find_disk("drive0", path, sizeof(path)));
-	ASSERT_TRUE(dma_bio_open(&self->rig, path, NULL, SIZE, 0));
-	self->disk = strrchr(self->rig.path, '/') + 1;
-	ASSERT_TRUE(prepare(self, variant->op));
+	ASSERT_TRUE(dma_bio_open(&self->b.rig, path, NULL, SIZE, 0));
+	self->b.disk = strrchr(self->b.rig.path, '/') + 1;
+	ASSERT_TRUE(prepare(&self->b, variant->op));
 }
 
 FIXTURE_TEARDOWN(fault)
 {
-	dma_bio_close(&self->rig);
-	free(self->old);
-	free(self->new);
-	free(self->seen);
+	dma_bio_close(&self->b.rig);
+	free(self->b.old);
+	free(self->b.new);
+	free(self->b.seen);
 }
 
 /**
@@ -105,24 +117,24 @@ struct knob {
 	const char *off;
 };
 
-static bool turn(FIXTURE_DATA(fault) *self, const struct knob *knobs, bool on)
+static bool turn(struct bench *b, const struct knob *knobs, bool on)
 {
 	const struct knob *knob;
 	char path[128];
 
 	for (knob = knobs; knob->path; knob++) {
-		snprintf(path, sizeof(path), knob->path, self->disk);
+		snprintf(path, sizeof(path), knob->path, b->disk);
 		if (!dma_bio_write_file(path, on ? knob->on : knob->off))
 			return false;
 	}
 	return true;
 }
 
-static bool has(FIXTURE_DATA(fault) *self, const struct knob *knobs)
+static bool has(struct bench *b, const struct knob *knobs)
 {
 	char path[128];
 
-	snprintf(path, sizeof(path), knobs->path, self->disk);
+	snprintf(path, sizeof(path), knobs->path, b->disk);
 	return !access(path, F_OK);
 }
 
@@ -139,14 +151,14 @@ TEST_F_TIMEOUT(fault, injected_by_rule, SECONDS)
 		{ },
 	};
 
-	if (!has(self, knobs))
+	if (!has(&self->b, knobs))
 		SKIP(return, "CONFIG_BLK_ERROR_INJECTION is not set");
-	ASSERT_TRUE(turn(self, knobs, true));
-	EXPECT_EQ(BLK_STS_MEDIUM, run(self, variant->op));
-	ASSERT_TRUE(turn(self, knobs, false));
-	EXPECT_TRUE(destination_has(self, variant->op, self->old));
-	EXPECT_EQ(BLK_STS_OK, run(self, variant->op));
-	EXPECT_TRUE(destination_has(self, variant->op, self->new));
+	ASSERT_TRUE(turn(&self->b, knobs, true));
+	EXPECT_EQ(BLK_STS_MEDIUM, run(&self->b, variant->op));
+	ASSERT_TRUE(turn(&self->b, knobs, false));
+	EXPECT_TRUE(destination_has(&self->b, variant->op, self->b.old));
+	EXPECT_EQ(BLK_STS_OK, run(&self->b, variant->op));
+	EXPECT_TRUE(destination_has(&self->b, variant->op, self->b.new));
 }
 
 TEST_F_TIMEOUT(fault, fail_make_request, SECONDS)
@@ -160,14 +172,14 @@ TEST_F_TIMEOUT(fault, fail_make_request, SECONDS)
 		{ },
 	};
 
-	if (!has(self, knobs))
+	if (!has(&self->b, knobs))
 		SKIP(return, "CONFIG_FAIL_MAKE_REQUEST is not set");
-	ASSERT_TRUE(turn(self, knobs, true));
-	EXPECT_EQ(BLK_STS_IOERR, run(self, variant->op));
-	ASSERT_TRUE(turn(self, knobs, false));
-	EXPECT_TRUE(destination_has(self, variant->op, self->old));
-	EXPECT_EQ(BLK_STS_OK, run(self, variant->op));
-	EXPECT_TRUE(destination_has(self, variant->op, self->new));
+	ASSERT_TRUE(turn(&self->b, knobs, true));
+	EXPECT_EQ(BLK_STS_IOERR, run(&self->b, variant->op));
+	ASSERT_TRUE(turn(&self->b, knobs, false));
+	EXPECT_TRUE(destination_has(&self->b, variant->op, self->b.old));
+	EXPECT_EQ(BLK_STS_OK, run(&self->b, variant->op));
+	EXPECT_TRUE(destination_has(&self->b, variant->op, self->b.new));
 }
 
 #define NVME_DEBUGFS	"/sys/kernel/debug/%s/fault_inject/"
@@ -184,12 +196,12 @@ TEST_F_TIMEOUT(fault, controller_retry, SECONDS)
 		{ },
 	};
 
-	if (!has(self, knobs))
+	if (!has(&self->b, knobs))
 		SKIP(return, "CONFIG_FAULT_INJECTION_DEBUG_FS is not set");
-	ASSERT_TRUE(turn(self, knobs, true));
-	EXPECT_EQ(BLK_STS_OK, run(self, variant->op));
-	ASSERT_TRUE(turn(self, knobs, false));
-	EXPECT_TRUE(destination_has(self, variant->op, self->new));
+	ASSERT_TRUE(turn(&self->b, knobs, true));
+	EXPECT_EQ(BLK_STS_OK, run(&self->b, variant->op));
+	ASSERT_TRUE(turn(&self->b, knobs, false));
+	EXPECT_TRUE(destination_has(&self->b, variant->op, self->b.new));
 }
 
 /* Unrecovered read error, which is not tried again */
@@ -204,13 +216,13 @@ TEST_F_TIMEOUT(fault, controller_error, SECONDS)
 		{ },
 	};
 
-	if (!has(self, knobs))
+	if (!has(&self->b, knobs))
 		SKIP(return, "CONFIG_FAULT_INJECTION_DEBUG_FS is not set");
-	ASSERT_TRUE(turn(self, knobs, true));
-	EXPECT_EQ(BLK_STS_MEDIUM, run(self, variant->op));
-	ASSERT_TRUE(turn(self, knobs, false));
-	EXPECT_EQ(BLK_STS_OK, run(self, variant->op));
-	EXPECT_TRUE(destination_has(self, variant->op, self->new));
+	ASSERT_TRUE(turn(&self->b, knobs, true));
+	EXPECT_EQ(BLK_STS_MEDIUM, run(&self->b, variant->op));
+	ASSERT_TRUE(turn(&self->b, knobs, false));
+	EXPECT_EQ(BLK_STS_OK, run(&self->b, variant->op));
+	EXPECT_TRUE(destination_has(&self->b, variant->op, self->b.new));
 }
 
 /*
@@ -229,14 +241,14 @@ TEST_F_TIMEOUT(fault, timeout, SECONDS)
 	};
 	time_t start = time(NULL);
 
-	if (!has(self, knobs))
+	if (!has(&self->b, knobs))
 		SKIP(return, "CONFIG_FAIL_IO_TIMEOUT is not set");
-	ASSERT_TRUE(turn(self, knobs, true));
-	EXPECT_EQ(BLK_STS_OK, run(self, variant->op));
-	ASSERT_TRUE(turn(self, knobs, false));
+	ASSERT_TRUE(turn(&self->b, knobs, true));
+	EXPECT_EQ(BLK_STS_OK, run(&self->b, variant->op));
+	ASSERT_TRUE(turn(&self->b, knobs, false));
 	/* It did get lost. */
 	EXPECT_LE(1, time(NULL) - start);
-	EXPECT_TRUE(destination_has(self, variant->op, self->new));
+	EXPECT_TRUE(destination_has(&self->b, variant->op, self->b.new));
 }
 
 TEST_HARNESS_MAIN

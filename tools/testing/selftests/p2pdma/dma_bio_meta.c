@@ -20,7 +20,7 @@
 #define FIRST		128		/* sector */
 #define BLOCKS		128		/* sectors in a bio */
 #define SIZE		(BLOCKS * SECTOR_SIZE)
-#define P2P		(1 << 20)
+#define P2P		1048576		/* bytes */
 #define MAX_META	16		/* bytes for a sector */
 #define SECONDS		120		/* for one test, on a slow machine */
 

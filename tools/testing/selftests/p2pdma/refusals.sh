@@ -287,10 +287,11 @@ make_nvme_multipath()
 
 said_why()
 {
+	local reason="refused: the driver takes no DMA addresses"
+
 	p2p_mark_log
 	verdict=$("$DIR"/dma_bio_try "$@") || return
-	p2p_logged "block: ${disk##*/}: DMA-address bio refused: the driver takes no DMA addresses" \
-		> /dev/null
+	p2p_logged "block: ${disk##*/}: DMA-address bio $reason" > /dev/null
 }
 
 judge()
@@ -366,12 +367,9 @@ drive=$(p2p_disk drive0)
 ktap_set_plan 20
 
 ktap_test_result "the drive itself takes them" is_taken
-row null_blk null_blk null_blk
-row brd brd brd
-row loop loop loop
-row zram zram zram
-row nbd nbd nbd
-row ublk ublk ublk
+for device in null_blk brd loop zram nbd ublk; do
+	row "$device" "$device" "$device"
+done
 row virtio_blk virtio-blk virtio_blk
 row scsi SCSI scsi
 row dm_linear dm-linear dm

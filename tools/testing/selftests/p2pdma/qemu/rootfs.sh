@@ -7,7 +7,8 @@
 # to one run.
 
 rootfs_required=(bash busybox fio kmod nvme)
-rootfs_optional=(addpart awk cmp dd delpart dmsetup ip lspci od rdma setpci stat strace taskset timeout)
+rootfs_optional=(addpart awk cmp dd delpart dmsetup ip lspci od rdma setpci stat
+		 strace taskset timeout)
 
 rootfs_tools()
 {

@@ -80,16 +80,17 @@ topo_path()
 # zones with protection information.
 topo_formats()
 {
-	local name=$1 bus=$2 path=$3 size=$4 nsid=0 format
+	local name=$1 bus=$2 path=$3 size=$4 nsid=0 format file
 	local zones=zoned=true,zoned.zone_size=4M
 
 	topo_args+=(-device "nvme,id=$name,serial=$name,mdts=8,bus=$bus")
 	for format in ms=8,pi=1 ms=16,pi=1 $zones $zones,ms=8,pi=1; do
 		nsid=$((nsid + 1))
-		truncate -s "$size" "$work/$name$nsid.img"
+		file=$work/$name$nsid.img
+		truncate -s "$size" "$file"
 		topo_args+=(
-			-blockdev "driver=file,node-name=$name$nsid-file,filename=$work/$name$nsid.img"
-			-device "nvme-ns,drive=$name$nsid-file,nsid=$nsid,bus=$name,$format"
+			-blockdev "driver=file,node-name=$name$nsid,filename=$file"
+			-device "nvme-ns,drive=$name$nsid,nsid=$nsid,bus=$name,$format"
 		)
 	done
 	topo_devs+=("$name=$path")
