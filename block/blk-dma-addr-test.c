@@ -90,6 +90,11 @@ struct fixture {
 	struct scatterlist sgl[BIO_MAX_VECS];
 };
 
+/* So that a test that fails leaves nothing behind. */
+KUNIT_DEFINE_ACTION_WRAPPER(end_bio, bio_endio, struct bio *);
+KUNIT_DEFINE_ACTION_WRAPPER(free_bio, bio_put, struct bio *);
+KUNIT_DEFINE_ACTION_WRAPPER(free_disk, put_disk, struct gendisk *);
+
 static void push(struct kunit *test, struct extents *list, u64 addr, u32 len)
 {
 	KUNIT_ASSERT_LE(test, list->nr + 1, ARRAY_SIZE(list->e));
@@ -702,6 +707,8 @@ static struct bio *split_off(struct kunit *test, struct bio *bio,
 	current->bio_list = rest;
 	front = bio_split_rw(bio, f->lim, segs);
 	current->bio_list = NULL;
+	if (front)
+		kunit_add_action(test, end_bio, front);
 
 	KUNIT_ASSERT_EQ(test, bio_list_size(&rest[0]), front && front != bio);
 	if (rest[0].head)
@@ -771,9 +778,9 @@ static u32 check_front(struct kunit *test, u32 done, bool packed)
 	if (packed)
 		KUNIT_ASSERT_EQ(test, joined, 0);
 
-	bio_endio(bio);
+	kunit_release_action(test, end_bio, bio);
 	if (pages)
-		bio_endio(pages);
+		kunit_release_action(test, end_bio, pages);
 	return bytes;
 }
 
@@ -1073,10 +1080,11 @@ static void check_clone(struct kunit *test, struct bio *clone)
 
 	first = 1 + rnd(test, bio_sectors(clone) - 1);
 	split = bio_split(clone, first, GFP_KERNEL, &f->disk->bio_split);
-	KUNIT_ASSERT_FALSE(test, IS_ERR_OR_NULL(split));
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, split);
+	kunit_add_action(test, free_bio, split);
 	first *= SECTOR_SIZE;
 	check_part(test, split, skip, first);
-	bio_put(split);
+	kunit_release_action(test, free_bio, split);
 	check_part(test, clone, skip + first, size - skip - first);
 
 	rest = 1 + rnd(test, bio_sectors(clone));
@@ -1097,8 +1105,9 @@ static void test_clone(struct kunit *test)
 
 		clone = bio_alloc_clone(f->disk->part0, bio, GFP_KERNEL,
 					&f->disk->bio_split);
+		kunit_add_action(test, free_bio, clone);
 		check_clone(test, clone);
-		bio_put(clone);
+		kunit_release_action(test, free_bio, clone);
 		err = bio_init_clone(NULL, &on_stack, bio, GFP_KERNEL);
 		KUNIT_ASSERT_EQ(test, err, 0);
 		check_clone(test, &on_stack);
@@ -1407,6 +1416,7 @@ static int init_test(struct kunit *test)
 {
 	static struct elevator_type no_methods;
 	struct fixture *f = kunit_kzalloc(test, sizeof(*f), GFP_KERNEL);
+	int err;
 
 	if (!f)
 		return -ENOMEM;
@@ -1414,6 +1424,9 @@ static int init_test(struct kunit *test)
 	f->disk = blk_alloc_disk(NULL, NUMA_NO_NODE);
 	if (IS_ERR(f->disk))
 		return PTR_ERR(f->disk);
+	err = kunit_add_action_or_reset(test, free_disk, f->disk);
+	if (err)
+		return err;
 	f->q = f->disk->queue;
 	f->lim = &f->q->limits;
 	f->elevator.type = &no_methods;
@@ -1434,7 +1447,6 @@ static void exit_test(struct kunit *test)
 		kunit_info(test, "seed %u, round %u\n", seed, f->round);
 	f->q->elevator = NULL;
 	f->q->last_merge = NULL;
-	put_disk(f->disk);
 }
 
 static struct kunit_case dma_addr_cases[] = {

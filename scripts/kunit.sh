@@ -18,7 +18,7 @@ OUT=$BUILD/kunit
 SUITES=(blk-dma-addr iov_iter)
 # A build directory in the tree, for the reason that kernel.sh gives.
 OBJ=$TREE/.obj-kunit
-# What the tests do without; not to build it saves half of the time.
+# What User Mode Linux has by default, and the tests do not need.
 OFF=(KUNIT_UML_PCI INPUT SERIO HID_SUPPORT USB_SUPPORT HWMON HW_RANDOM
 	VIRTIO_MENU VHOST_MENU IO_URING SWAP NAMESPACES SUSPEND COREDUMP)
 mapfile -t CONFIG < <(
