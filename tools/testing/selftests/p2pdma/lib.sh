@@ -242,6 +242,13 @@ p2p_set_provider()
 	{ echo 1 > "$P2P_NS"/enable; } 2> /dev/null
 }
 
+# p2p_set_up_target DISK PROVIDER: a namespace with p2pmem, and a host connected
+p2p_set_up_target()
+{
+	p2p_insmod p2pmem_provider && p2p_load_rnic && p2p_add_target "$1" &&
+		p2p_set_provider "$2" && p2p_connect
+}
+
 p2p_remove_target()
 {
 	p2p_unlink_port
@@ -372,6 +379,12 @@ p2p_pool_is_free()
 	local dir=/sys/bus/pci/devices/$1/p2pmem
 
 	[[ $(< "$dir/available") == "$(< "$dir/size")" ]]
+}
+
+# p2p_pool_is_back ADDRESS: is all of it free once the host has gone?
+p2p_pool_is_back()
+{
+	p2p_disconnect && p2p_wait 10 p2p_pool_is_free "$1"
 }
 
 # p2p_bar_range NAME: first and last physical address of its memory

@@ -131,18 +131,6 @@ witness_result()
 	fi
 }
 
-pool_free()
-{
-	p2p_disconnect && p2p_wait 10 p2p_pool_is_free "$provider"
-}
-
-set_up()
-{
-	p2p_insmod p2pmem_provider && p2p_load_rnic &&
-		p2p_add_target "$drive" && p2p_set_provider "$provider" &&
-		p2p_connect
-}
-
 ktap_print_header
 p2p_require p2pmem0 drive0 engine
 p2p_require_tools fio nvme ip
@@ -152,7 +140,8 @@ ktap_set_plan $((2 * ${#SIZES[@]} + 7))
 has_dma_bios=0
 p2p_has_dma_bios && has_dma_bios=1
 ktap_print_msg "DMA-address bios: $has_dma_bios"
-set_up || ktap_exit_fail_msg "cannot set up the target"
+p2p_set_up_target "$drive" "$provider" ||
+	ktap_exit_fail_msg "cannot set up the target"
 
 for size in "${SIZES[@]}"; do
 	ktap_test_result "write, ${size%:*} each" \
@@ -167,6 +156,7 @@ ktap_test_result "io_uring, verified" io_uring_load
 ktap_test_result "flush, write zeroes and discard" other_commands
 witness_result "data crosses the BAR" found "$provider"
 witness_result "no data crosses the BAR without p2pmem" absent 0
-ktap_test_result "all memory is back in the pool" pool_free
+ktap_test_result "all memory is back in the pool" \
+	p2p_pool_is_back "$provider"
 p2p_remove_target
 ktap_finished

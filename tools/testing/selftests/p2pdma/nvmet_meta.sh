@@ -58,18 +58,6 @@ served_from_memory()
 		transfers_data "$drive" && (($(p2p_stat requests) == 0))
 }
 
-pool_free()
-{
-	p2p_disconnect && p2p_wait 10 p2p_pool_is_free "$provider"
-}
-
-set_up()
-{
-	p2p_insmod p2pmem_provider && p2p_load_rnic &&
-		p2p_add_target "$drive" && p2p_set_provider "$provider" &&
-		p2p_connect
-}
-
 ktap_print_header
 p2p_require p2pmem0 formats engine
 p2p_require_tools fio nvme ip
@@ -79,10 +67,12 @@ drive=$(p2p_disk formats $PROTECTED)
 [[ -e /sys/block/${drive##*/}/integrity/format ]] ||
 	p2p_skip_all "set CONFIG_BLK_DEV_INTEGRITY"
 ktap_set_plan 3
-set_up || ktap_exit_fail_msg "cannot set up the target"
+p2p_set_up_target "$drive" "$provider" ||
+	ktap_exit_fail_msg "cannot set up the target"
 
 ktap_test_result "protection information by the drive" served_from_bar
 ktap_test_result "other metadata: system memory" served_from_memory
-ktap_test_result "all memory is back in the pool" pool_free
+ktap_test_result "all memory is back in the pool" \
+	p2p_pool_is_back "$provider"
 p2p_remove_target
 ktap_finished
