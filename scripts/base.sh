@@ -47,19 +47,20 @@ import_dir() {
 	commit_tree "$1" "$(GIT_INDEX_FILE=$index base_git write-tree)"
 }
 
+# import_tar NAME: from standard input
 import_tar() {
-	local name=$1 dir=$CACHE/unpack
-	rm -rf "$dir"
-	mkdir -p "$dir"
-	tar -x --strip-components=1 -C "$dir" "${@:2}"
-	import_dir "$name" "$dir"
-	rm -rf "$dir" "$BASE_GIT/index-$name"
+	"$SCRIPTS/import-tar.py" |
+		base_git -c core.compression=1 fast-import --quiet --force --depth=0
+	commit_tree "$1" "$(base_git rev-parse 'refs/import^{tree}')"
+	base_git update-ref -d refs/import
 }
+
+import_tarball() { import_tar "$1" <"$2"; }
 
 import_package() {
 	dpkg-deb --fsys-tarfile "$2" |
 		tar -xO "./usr/src/$BASE_PACKAGE.tar.xz" |
-		import_tar "$1" -J
+		import_tar "$1"
 }
 
 known() { base_git rev-parse --verify -q "refs/heads/$1" >/dev/null; }
@@ -87,7 +88,7 @@ from_directory() {
 from_tarball() {
 	[ -f "$TARBALL" ] || die "TARBALL=$TARBALL does not exist"
 	name=tarball-$(sha256sum <"$TARBALL" | cut -c1-16)
-	known "$name" || step base-import import_tar "$name" -f "$TARBALL"
+	known "$name" || step base-import import_tarball "$name" "$TARBALL"
 }
 
 # The mirrors that this machine uses.

@@ -121,12 +121,15 @@ run_items() {
 	item verdict "$TOP/$TESTS_DIR/qemu/test-verdict.sh"
 	item runner runner
 	flavour base test switch
+	item sizes "$SCRIPTS/sizes.sh"
+	item cost "$SCRIPTS/cost.sh"
 	item demo "$SCRIPTS/demo.sh"
 	item lint "$SCRIPTS/lint.sh"
 	flavour series debug switch bridge
 	[ "${1:-}" = all ] || return 0
 	flavour base test bridge
 	guests_force_mr series-debug | run_guests
+	item cost-off "$SCRIPTS/cost.sh" off
 	item each-patch-builds "$SCRIPTS/kernel.sh" each series test
 }
 

@@ -8,21 +8,26 @@
 #   kernel.sh each series CONFIG        does it build after each patch?
 #
 # TREE is "series" (build/linux as it is, committed or not) or "base"; CONFIG
-# is one of base/*.config.  Results are kept in the cache by what they were built
-# from, so that a second clone builds nothing.
+# is one of base/*.config, or several of them: "a+b" is built where "a" is, so
+# that what both need is built once.  Results are kept in the cache by what they
+# were built from, so that a second clone builds nothing.
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+# Later ones override earlier ones.
 fragments() {
+	local part
 	cat "$TOP/base/test.config"
-	[ "$config" = test ] || cat "$TOP/base/$config.config"
+	for part in ${config//+/ }; do
+		[ "$part" = test ] || cat "$TOP/base/$part.config"
+	done
 }
 
 # The object directory lies in the source tree, hidden from git by the kernel's
 # own rules: kbuild then uses relative paths, and ccache finds the objects of
 # other clones and of the other tree.
 kmake() {
-	kbuild_env make -C "$src" O="$obj" -j"$(nproc)" "${MAKE_ARGS[@]}" "$@"
+	kbuild_env make -C "$src" O="$obj" -j$(($(nproc) + 1)) "${MAKE_ARGS[@]}" "$@"
 }
 
 # Print what a list of options asks for and does not get.
@@ -30,6 +35,10 @@ missing_options() {
 	awk -F= '
 	/^CONFIG_/ && FILENAME == ARGV[1] { want[$1] = $2 }
 	/^CONFIG_/ && FILENAME == ARGV[2] { have[$1] = $2 }
+	/^# CONFIG_.* is not set$/ && FILENAME == ARGV[1] {
+		split($0, word, " ")
+		want[word[2]] = "n"
+	}
 	END {
 		for (option in want) {
 			got = option in have ? have[option] : "n"
@@ -203,13 +212,16 @@ set_tree() {
 	*)
 		die "no such tree: $tree" ;;
 	esac
-	obj=$src/.obj-$config
+	obj=$src/.obj-${config%%+*}
 }
 
 main() {
+	local part
 	[ $# -ge 3 ] || die "usage: ${0##*/} COMMAND TREE CONFIG [ARG]..."
 	tree=$2 config=$3 flavour=$2-$3
-	[ -f "$TOP/base/$config.config" ] || die "no such config: $config"
+	for part in ${config//+/ }; do
+		[ -f "$TOP/base/$part.config" ] || die "no such config: $part"
+	done
 	set_tree
 	mkdir -p "$CACHE/kernels" "$CACHE/tests"
 	make_tmp

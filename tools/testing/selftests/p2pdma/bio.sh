@@ -21,8 +21,6 @@ make_arguments()
 	echo "pool_size=$(< "$device"/p2pmem/size)"
 	echo "bdev=$drive"
 	echo "seed=$seed"
-	[[ ! $other ]] || echo "other=$other"
-	[[ ! -b /dev/nullb0 ]] || echo "plain=/dev/nullb0"
 	# In the other topologies it is not far.
 	[[ ! $far || $P2PDMA_TOPOLOGY != switch ]] || echo "far=$far"
 }
@@ -106,12 +104,10 @@ p2p_has_dma_bios || p2p_skip_all "this kernel has no I/O by DMA address"
 
 provider=$(p2p_device p2pmem0)
 drive=$(p2p_disk drive0)
-other=$(p2p_device drive1)
 far=$(p2p_device far)
 seed=${P2P_SEED:-$RANDOM}
 p2p_insmod p2pmem_provider ||
 	ktap_exit_fail_msg "cannot load modules/p2pmem_provider.ko"
-modprobe -q null_blk
 
 ktap_print_msg "seed $seed: repeat with P2P_SEED=$seed"
 run_all

@@ -203,7 +203,7 @@ FIXTURE_VARIANT(drive)
 	const char *threshold;
 };
 
-/* PRPs wherever they can describe the data, or SGLs always */
+/* PRPs wherever they can describe the data, SGLs always, or for large data only */
 FIXTURE_VARIANT_ADD(drive, prp)
 {
 	.threshold = "0",
@@ -212,6 +212,11 @@ FIXTURE_VARIANT_ADD(drive, prp)
 FIXTURE_VARIANT_ADD(drive, sgl)
 {
 	.threshold = "1",
+};
+
+FIXTURE_VARIANT_ADD(drive, mixed)
+{
+	.threshold = "32768",
 };
 
 FIXTURE_SETUP(drive)

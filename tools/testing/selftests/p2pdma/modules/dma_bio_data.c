@@ -43,7 +43,7 @@ static void scatter(const struct dbt_layout *l, void *memory)
 	wmb();
 }
 
-void dbt_poison_p2pmem(void)
+static void poison_p2pmem(void)
 {
 	memset(dbt.p2p, POISON, BUFFER_SIZE);
 	/* See scatter(). */
@@ -76,7 +76,7 @@ static bool poison_disk(u32 size)
 	return disk_write(FIRST_SECTOR - 1, dbt.image, size + 2 * SECTOR_SIZE);
 }
 
-bool dbt_disk_has(u32 size)
+static bool disk_has(u32 size)
 {
 	void *tail = dbt.image + SECTOR_SIZE + size;
 
@@ -100,7 +100,7 @@ struct bio *dbt_make_bio(const struct dbt_layout *l, struct dma_premap *map,
 	return bio;
 }
 
-bool dbt_run_bio(struct bio *bio)
+static bool run_bio(struct bio *bio)
 {
 	int ret = submit_bio_wait(bio);
 
@@ -115,23 +115,23 @@ bool dbt_written(const struct dbt_layout *l)
 {
 	if (!poison_disk(l->size))
 		return false;
-	dbt_poison_p2pmem();
+	poison_p2pmem();
 	scatter(l, dbt.p2p);
-	return dbt_run_bio(dbt_make_bio(l, dbt.map, REQ_OP_WRITE)) &&
-	       dbt_disk_has(l->size);
+	return run_bio(dbt_make_bio(l, dbt.map, REQ_OP_WRITE)) &&
+	       disk_has(l->size);
 }
 
-bool dbt_disk_filled(u32 size)
+static bool disk_filled(u32 size)
 {
 	prandom_bytes_state(&dbt.rnd, dbt.data, size);
-	dbt_poison_p2pmem();
+	poison_p2pmem();
 	return disk_write(FIRST_SECTOR, dbt.data, size);
 }
 
 bool dbt_read_back(const struct dbt_layout *l)
 {
-	return dbt_disk_filled(l->size) &&
-	       dbt_run_bio(dbt_make_bio(l, dbt.map, REQ_OP_READ)) &&
+	return disk_filled(l->size) &&
+	       run_bio(dbt_make_bio(l, dbt.map, REQ_OP_READ)) &&
 	       p2pmem_has(l);
 }
 
@@ -278,12 +278,12 @@ bool dbt_test_clone(void)
 	bool ok;
 
 	layout_shape(&dbt.layout, &shapes[ARRAY_SIZE(shapes) - 1]);
-	if (!dbt_disk_filled(dbt.layout.size))
+	if (!disk_filled(dbt.layout.size))
 		return false;
 	bio = dbt_make_bio(&dbt.layout, dbt.map, REQ_OP_READ);
 	clone = bio_alloc_clone(dbt.bdev, bio, GFP_KERNEL, &dbt.bios);
 	ok = check(bio_is_dma_addr(clone) && bio_dma_map(clone) == dbt.map);
-	ok = check(dbt_run_bio(clone)) && ok && check(p2pmem_has(&dbt.layout));
+	ok = check(run_bio(clone)) && ok && check(p2pmem_has(&dbt.layout));
 	bio_put(bio);
 	return ok;
 }
@@ -294,7 +294,7 @@ bool dbt_test_split(void)
 	bool ok;
 
 	layout_shape(&dbt.layout, &shapes[ARRAY_SIZE(shapes) - 1]);
-	if (!dbt_disk_filled(dbt.layout.size))
+	if (!disk_filled(dbt.layout.size))
 		return false;
 	bio = dbt_make_bio(&dbt.layout, dbt.map, REQ_OP_READ);
 	split = bio_split(bio, 5, GFP_KERNEL, &dbt.bios);
@@ -302,7 +302,7 @@ bool dbt_test_split(void)
 	     check(bio_is_dma_addr(bio) && bio_dma_map(bio) == dbt.map);
 	bio_chain(split, bio);
 	submit_bio(split);
-	return check(dbt_run_bio(bio)) && ok && check(p2pmem_has(&dbt.layout));
+	return check(run_bio(bio)) && ok && check(p2pmem_has(&dbt.layout));
 }
 
 bool dbt_test_advance(void)
@@ -312,11 +312,11 @@ bool dbt_test_advance(void)
 	bool ok;
 
 	dbt_layout_one(&dbt.layout, 12, SZ_64K);
-	if (!dbt_disk_filled(dbt.layout.size))
+	if (!disk_filled(dbt.layout.size))
 		return false;
 	bio = dbt_make_bio(&dbt.layout, dbt.map, REQ_OP_READ);
 	bio_advance(bio, skip);
-	ok = check(dbt_run_bio(bio));
+	ok = check(run_bio(bio));
 	memset(dbt.data, POISON, skip);
 	return ok && check(p2pmem_has(&dbt.layout));
 }
@@ -331,15 +331,15 @@ bool dbt_test_reuse(void)
 	scatter(&dbt.layout, dbt.p2p);
 	bio = dbt_make_bio(&dbt.layout, dbt.map, REQ_OP_WRITE);
 	ok = check(!submit_bio_wait(bio));
-	dbt_poison_p2pmem();
+	poison_p2pmem();
 	bio_reuse(bio, REQ_OP_READ);
 	ok = check(bio_is_dma_addr(bio) && bio_dma_map(bio) == dbt.map) && ok;
 	bio->bi_iter.bi_sector = FIRST_SECTOR;
-	ok = check(dbt_run_bio(bio)) && ok && check(p2pmem_has(&dbt.layout));
+	ok = check(run_bio(bio)) && ok && check(p2pmem_has(&dbt.layout));
 
 	/* One that lost its mapping still has no pages. */
 	bio = dbt_make_bio(&dbt.layout, dbt.map, REQ_OP_READ);
-	dbt_set_map(bio, NULL);
+	bio->bi_dma_map = NULL;
 	bio_reuse(bio, REQ_OP_READ);
 	ok = check(bio_is_dma_addr(bio)) && ok;
 	bio_put(bio);

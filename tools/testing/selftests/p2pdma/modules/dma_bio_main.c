@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Test of bios that describe their data by DMA addresses: what they may be made
- * of, what is refused at submission, how they are split, merged and cloned, and
- * every byte that they transfer. The tests run when the module is loaded and
- * report KTAP lines in the kernel log, where bio.sh collects them.
+ * of, how they are split and cloned, and every byte that they transfer. The tests
+ * run when the module is loaded and report KTAP lines in the kernel log, where
+ * bio.sh collects them.
  *
  * The content of the drive is destroyed.
  */
@@ -19,7 +19,6 @@
 struct dbt_fixture dbt;
 
 static struct file *drive_file;
-static struct file *plain_file;
 
 static char *provider_name;
 module_param_named(provider, provider_name, charp, 0444);
@@ -29,17 +28,9 @@ static char *drive_path;
 module_param_named(bdev, drive_path, charp, 0444);
 MODULE_PARM_DESC(bdev, "NVMe disk whose content may be destroyed");
 
-static char *other_name;
-module_param_named(other, other_name, charp, 0444);
-MODULE_PARM_DESC(other, "PCI address of another device that reaches the provider");
-
 static char *far_name;
 module_param_named(far, far_name, charp, 0444);
 MODULE_PARM_DESC(far, "PCI address of a provider that the disk does not reach");
-
-static char *plain_path;
-module_param_named(plain, plain_path, charp, 0444);
-MODULE_PARM_DESC(plain, "block device that takes no DMA addresses");
 
 module_param_named(pool_size, dbt.pool_size, ulong, 0444);
 MODULE_PARM_DESC(pool_size, "bytes of p2pmem that the provider has");
@@ -63,18 +54,12 @@ static const struct {
 	{ "write", dbt_test_write },
 	{ "read", dbt_test_read },
 	{ "random reads and writes", dbt_test_random },
-	{ "counting segments", dbt_test_counting },
 	{ "counting equals iterating", dbt_test_iterating },
 	{ "segments smaller than vectors", dbt_test_small_segments },
 	{ "clone", dbt_test_clone },
 	{ "split and chain", dbt_test_split },
 	{ "advance", dbt_test_advance },
 	{ "reuse", dbt_test_reuse },
-	{ "merging in the plug", dbt_test_merging },
-	{ "refusals", dbt_test_refusals },
-	{ "refused by a device without DMA", dbt_test_plain, &plain_path },
-	{ "refused with a mapping of another device", dbt_test_other,
-	  &other_name },
 };
 
 static void run_tests(void)
@@ -106,56 +91,31 @@ static struct pci_dev *find_pci(const char *name)
 static int find_devices(void)
 {
 	dbt.provider = find_pci(provider_name);
-	dbt.other = find_pci(other_name);
 	dbt.far = find_pci(far_name);
-	if (dbt.provider && !dbt.other == !other_name && !dbt.far == !far_name)
+	if (dbt.provider && !dbt.far == !far_name)
 		return 0;
-	pr_err("provider=, other= or far= is not the address of a PCI device\n");
+	pr_err("provider= or far= is not the address of a PCI device\n");
 	return -ENODEV;
 }
 
 static void put_devices(void)
 {
 	pci_dev_put(dbt.far);
-	pci_dev_put(dbt.other);
 	pci_dev_put(dbt.provider);
 }
 
-static struct file *open_disk(const char *path)
+static int open_disk(void)
 {
-	struct file *file;
-
-	if (!path)
-		return NULL;
-	file = bdev_file_open_by_path(path, BLK_OPEN_READ | BLK_OPEN_WRITE,
-				      &dbt, NULL);
-	if (IS_ERR(file))
-		pr_err("can't open %s: %ld\n", path, PTR_ERR(file));
-	return file;
-}
-
-static int open_disks(void)
-{
-	drive_file = open_disk(drive_path ?: "");
-	if (IS_ERR(drive_file))
+	drive_file = bdev_file_open_by_path(drive_path ?: "",
+					    BLK_OPEN_READ | BLK_OPEN_WRITE,
+					    &dbt, NULL);
+	if (IS_ERR(drive_file)) {
+		pr_err("can't open %s: %ld\n", drive_path,
+		       PTR_ERR(drive_file));
 		return PTR_ERR(drive_file);
-	dbt.bdev = file_bdev(drive_file);
-
-	plain_file = open_disk(plain_path);
-	if (IS_ERR(plain_file)) {
-		bdev_fput(drive_file);
-		return PTR_ERR(plain_file);
 	}
-	if (plain_file)
-		dbt.plain = file_bdev(plain_file);
+	dbt.bdev = file_bdev(drive_file);
 	return 0;
-}
-
-static void close_disks(void)
-{
-	if (plain_file)
-		bdev_fput(plain_file);
-	bdev_fput(drive_file);
 }
 
 static int map_provider(void)
@@ -210,12 +170,12 @@ static int __init dma_bio_test_init(void)
 	ret = find_devices();
 	if (ret)
 		goto out_put_devices;
-	ret = open_disks();
+	ret = open_disk();
 	if (ret)
 		goto out_put_devices;
 	ret = map_provider();
 	if (ret)
-		goto out_close_disks;
+		goto out_close_disk;
 	ret = bioset_init(&dbt.bios, BIO_POOL_SIZE, 0, BIOSET_NEED_BVECS);
 	if (ret)
 		goto out_unmap;
@@ -227,8 +187,8 @@ static int __init dma_bio_test_init(void)
 	bioset_exit(&dbt.bios);
 out_unmap:
 	pci_p2pmem_unmap_resource(dbt.map);
-out_close_disks:
-	close_disks();
+out_close_disk:
+	bdev_fput(drive_file);
 out_put_devices:
 	put_devices();
 	return ret;

@@ -1,23 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a DMA-address bio may be made of, what is refused at submission, and
- * what can be mapped for which device.
+ * What a DMA-address bio may be made of, and what can be mapped for which device.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/bio.h>
 #include <linux/blkdev.h>
-#include <linux/completion.h>
-#include <linux/delay.h>
 #include <linux/dma-premap.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/sizes.h>
 #include "dma_bio_test.h"
-
-static struct {
-	struct completion done;
-	atomic_t ended;
-} submission;
 
 struct bad_range {
 	s64 offset;
@@ -101,180 +93,6 @@ bool dbt_test_unmixed(void)
 	ok = ok && check(!bio_add_dma_addr(bio, dbt.map, next, SECTOR_SIZE)) &&
 	     check(!bio_is_dma_addr(bio) && bio->bi_vcnt == 1);
 	bio_put(bio);
-	return ok;
-}
-
-static void refused_end_io(struct bio *bio)
-{
-	atomic_inc(&submission.ended);
-	complete(&submission.done);
-}
-
-/* Submits and frees a bio that must end once, with this status. */
-static bool refused(struct bio *bio, blk_status_t status)
-{
-	blk_status_t got;
-
-	atomic_set(&submission.ended, 0);
-	init_completion(&submission.done);
-	bio->bi_end_io = refused_end_io;
-	submit_bio(bio);
-	wait_for_completion(&submission.done);
-	msleep(20);
-
-	got = bio->bi_status;
-	bio_put(bio);
-	if (got != status)
-		pr_info("# status %u instead of %u\n", (__force u8)got,
-			(__force u8)status);
-	return check(atomic_read(&submission.ended) == 1) && got == status;
-}
-
-static void spoil_no_map(struct bio *bio)
-{
-	dbt_set_map(bio, NULL);
-}
-
-static void spoil_device(struct bio *bio)
-{
-	static struct dma_premap foreign;
-
-	foreign = *dbt.map;
-	foreign.dev = &dbt.provider->dev;
-	dbt_set_map(bio, &foreign);
-}
-
-static void spoil_direction(struct bio *bio)
-{
-	static struct dma_premap from_device;
-
-	from_device = *dbt.map;
-	from_device.dir = DMA_FROM_DEVICE;
-	dbt_set_map(bio, &from_device);
-}
-
-static void spoil_dead(struct bio *bio)
-{
-	static struct dma_premap dead;
-
-	dead = *dbt.map;
-	dead.dead = true;
-	dbt_set_map(bio, &dead);
-}
-
-static void spoil_before(struct bio *bio)
-{
-	bvec_set_dma_addr(bio->bi_io_vec, dbt.map->addr - SECTOR_SIZE,
-			  SECTOR_SIZE);
-}
-
-static void spoil_end(struct bio *bio)
-{
-	bvec_set_dma_addr(bio->bi_io_vec, dbt.map->addr + dbt.map->len - 4,
-			  SECTOR_SIZE);
-}
-
-static void spoil_page(struct bio *bio)
-{
-	bvec_set_page(bio->bi_io_vec, virt_to_page(dbt.data), SECTOR_SIZE, 0);
-}
-
-static void spoil_frame(struct bio *bio)
-{
-	bio->bi_io_vec->bv_dma_addr += SECTOR_SIZE;
-}
-
-static void spoil_alignment(struct bio *bio)
-{
-	bvec_set_dma_addr(bio->bi_io_vec, dbt.dma + 1, SECTOR_SIZE);
-}
-
-static void spoil_op(struct bio *bio, enum req_op op)
-{
-	bio->bi_opf = (bio->bi_opf & ~(blk_opf_t)REQ_OP_MASK) | op;
-}
-
-static void spoil_discard(struct bio *bio)
-{
-	spoil_op(bio, REQ_OP_DISCARD);
-}
-
-static void spoil_zeroes(struct bio *bio)
-{
-	spoil_op(bio, REQ_OP_WRITE_ZEROES);
-}
-
-static void spoil_passthrough(struct bio *bio)
-{
-	spoil_op(bio, REQ_OP_DRV_OUT);
-}
-
-static const struct {
-	const char *name;
-	void (*spoil)(struct bio *bio);
-	blk_status_t status;
-} refusals[] = {
-	{ "no mapping", spoil_no_map, BLK_STS_INVAL },
-	{ "mapping of another device", spoil_device, BLK_STS_INVAL },
-	{ "mapping for the other direction", spoil_direction, BLK_STS_INVAL },
-	{ "dead mapping", spoil_dead, BLK_STS_OFFLINE },
-	{ "before the mapping", spoil_before, BLK_STS_INVAL },
-	{ "across the end of the mapping", spoil_end, BLK_STS_INVAL },
-	{ "a page", spoil_page, BLK_STS_INVAL },
-	{ "frame without alignment", spoil_frame, BLK_STS_INVAL },
-	{ "address without alignment", spoil_alignment, BLK_STS_INVAL },
-	{ "discard", spoil_discard, BLK_STS_NOTSUPP },
-	{ "write zeroes", spoil_zeroes, BLK_STS_NOTSUPP },
-	{ "passthrough", spoil_passthrough, BLK_STS_NOTSUPP },
-};
-
-bool dbt_test_refusals(void)
-{
-	struct bio *bio;
-	bool ok = true;
-	int i;
-
-	dbt_layout_one(&dbt.layout, 0, SECTOR_SIZE);
-	if (!check(dbt_written(&dbt.layout)))
-		return false;
-	dbt_poison_p2pmem();
-	for (i = 0; i < ARRAY_SIZE(refusals); i++) {
-		bio = dbt_make_bio(&dbt.layout, dbt.map, REQ_OP_WRITE);
-		refusals[i].spoil(bio);
-		if (!refused(bio, refusals[i].status)) {
-			pr_info("# %s\n", refusals[i].name);
-			ok = false;
-		}
-	}
-	return check(dbt_disk_has(SECTOR_SIZE)) && ok;
-}
-
-bool dbt_test_plain(void)
-{
-	struct bio *bio;
-
-	dbt_layout_one(&dbt.layout, 0, SECTOR_SIZE);
-	bio = dbt_make_bio(&dbt.layout, dbt.map, REQ_OP_READ);
-	bio_set_dev(bio, dbt.plain);
-	return check(!bdev_dma_dev(dbt.plain)) &&
-	       check(refused(bio, BLK_STS_NOTSUPP));
-}
-
-bool dbt_test_other(void)
-{
-	struct dma_premap *map;
-	struct bio *bio;
-	bool ok;
-
-	map = pci_p2pmem_map_resource(dbt.provider, &dbt.other->dev,
-				      DMA_BIDIRECTIONAL);
-	if (!check(!IS_ERR(map)))
-		return false;
-	dbt_layout_one(&dbt.layout, 0, SECTOR_SIZE);
-	bio = dbt_make_bio(&dbt.layout, dbt.map, REQ_OP_READ);
-	dbt_set_map(bio, map);
-	ok = check(map != dbt.map) && check(refused(bio, BLK_STS_INVAL));
-	pci_p2pmem_unmap_resource(map);
 	return ok;
 }
 

@@ -40,10 +40,8 @@ struct dbt_layout {
 /**
  * struct dbt_fixture - what all tests use, one after the other
  * @provider:  device that has the p2pmem
- * @other:     another device that reaches it, or %NULL
  * @far:       provider that the drive does not reach, or %NULL
  * @bdev:      the drive
- * @plain:     disk that takes no DMA addresses, or %NULL
  * @client:    device that does the DMA of the drive
  * @map:       memory of @provider, for @client
  * @pool_size: of @provider, as user space sees it
@@ -58,10 +56,8 @@ struct dbt_layout {
  */
 struct dbt_fixture {
 	struct pci_dev *provider;
-	struct pci_dev *other;
 	struct pci_dev *far;
 	struct block_device *bdev;
-	struct block_device *plain;
 	struct device *client;
 	struct dma_premap *map;
 	unsigned long pool_size;
@@ -89,14 +85,10 @@ extern struct dbt_fixture dbt;
 u32 dbt_rnd(u32 max);
 void dbt_layout_one(struct dbt_layout *l, u32 offset, u32 len);
 void dbt_layout_random(struct dbt_layout *l);
-void dbt_poison_p2pmem(void);
-bool dbt_disk_filled(u32 size);
-bool dbt_disk_has(u32 size);
 bool dbt_written(const struct dbt_layout *l);
 bool dbt_read_back(const struct dbt_layout *l);
 struct bio *dbt_make_bio(const struct dbt_layout *l, struct dma_premap *map,
 			 blk_opf_t opf);
-bool dbt_run_bio(struct bio *bio);
 bool dbt_test_write(void);
 bool dbt_test_read(void);
 bool dbt_test_random(void);
@@ -106,25 +98,13 @@ bool dbt_test_advance(void);
 bool dbt_test_reuse(void);
 
 /* dma_bio_split.c */
-bool dbt_test_counting(void);
 bool dbt_test_iterating(void);
 bool dbt_test_small_segments(void);
-bool dbt_test_merging(void);
-
-/* By hand, past all that bio_add_dma_addr() checks. */
-static inline void dbt_set_map(struct bio *bio, struct dma_premap *map)
-{
-	bio->bi_opf |= REQ_DMA_ADDR;
-	bio->bi_dma_map = map;
-}
 
 /* dma_bio_rules.c */
 bool dbt_test_ranges(void);
 bool dbt_test_adjacent(void);
 bool dbt_test_unmixed(void);
-bool dbt_test_refusals(void);
-bool dbt_test_plain(void);
-bool dbt_test_other(void);
 bool dbt_test_dma_dev(void);
 bool dbt_test_pool_size(void);
 bool dbt_test_sharing(void);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# shellcheck disable=SC2154  # work is run.sh's
+# shellcheck disable=SC2154  # work and count are run.sh's
 #
 # The host's end of the control channel. The guest sends a line, its first word
 # is the command; the function control_<command> answers with one line.
@@ -37,6 +37,23 @@ control_scrub()
 	else
 		echo "error cannot write the backing of '$1'"
 	fi
+}
+
+# count: the kernel's instructions in the last run that was counted: how many
+# samples, their lower quartile and their mean
+control_count()
+{
+	if [[ ! $count ]]; then
+		echo "error instructions are not counted: see run.sh --count"
+		return
+	fi
+	tail -n 1 "$work/insns" | tr -s ' ' '\n' | sort -n |
+		awk 'NF { n[++samples] = $1; sum += $1 }
+		     END {
+			if (!samples) print "error no samples"
+			else printf "%d %d %.0f\n", samples,
+				n[int((samples + 3) / 4)], sum / samples
+		     }'
 }
 
 control_serve()

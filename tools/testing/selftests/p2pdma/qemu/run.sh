@@ -30,6 +30,8 @@ usage()
 	  --var NAME=VALUE   variable for the tests, may be repeated
 	  --workdir DIR      for backing files and, unless P2PDMA_CACHE names
 	                     another directory, for the cache of the root file system
+	  --count            count instructions for the tests that ask for it:
+	                     emulation and one processor, whatever there is
 	  --log DIR          keep console.log, output.log, result.log, qemu.log
 	  --keep             keep the run's working directory
 	  --shell            a shell in the guest instead of tests, without time limit
@@ -71,6 +73,7 @@ parse()
 		--help) usage; exit 0 ;;
 		--shell) shell=1; shift ;;
 		--keep) keep=1; shift ;;
+		--count) count=1; shift ;;
 		--*) (($# > 1)) || die "$1 is unknown or needs a value, see --help"
 		     parse_option "$1" "$2"; shift 2 ;;
 		*) tests+=("$1"); shift ;;
@@ -171,7 +174,7 @@ probe_kvm()
 }
 
 # /dev/kvm can be there and not work. The answer is good until the next boot.
-choose_accelerator()
+find_accelerator()
 {
 	accel_file=$cache/accel-$(< /proc/sys/kernel/random/boot_id)
 	if [[ -s $accel_file ]]; then
@@ -181,13 +184,23 @@ choose_accelerator()
 	else
 		accel=tcg,thread=multi
 	fi
+}
+
+# What runs natively can not be counted.
+choose_accelerator()
+{
+	if [[ $count ]]; then
+		accel=tcg smp=1
+	else
+		find_accelerator
+	fi
 	echo "# accelerator: $accel, topology: $topology"
 }
 
 # A kernel that does not start at all says nothing of the accelerator.
 keep_accelerator()
 {
-	if [[ ! -s $accel_file ]] && grep -qx up "$log/result.log"; then
+	if [[ ! $count && ! -s $accel_file ]] && grep -qx up "$log/result.log"; then
 		echo "$accel" > "$work/accel"
 		mv "$work/accel" "$accel_file"
 	fi
@@ -212,6 +225,29 @@ make_initrd()
 	cat "$tools" "$work/run.cpio" > "$work/initrd"
 }
 
+skip()
+{
+	local test
+
+	for test in "${tests[@]}"; do
+		echo "run: $test: SKIP ($*)"
+	done
+	exit 4
+}
+
+# QEMU can be built without plugins, or want those of another version. It writes
+# what control_count() reads.
+prepare_count()
+{
+	count_args=(-plugin "$work/insn_count.so,out=$work/insns")
+	"${CC:-gcc}" -O2 -shared -fPIC -o "$work/insn_count.so" \
+		"$here/insn_count.c" || die "cannot build insn_count.c"
+	qemu-system-x86_64 -M none -accel tcg -nodefaults -display none \
+		-monitor stdio "${count_args[@]}" <<< quit &> "$log/qemu.log" ||
+		skip "no instructions counted: $(tail -n 1 "$log/qemu.log")"
+	topo_devices+=("drive2 late_drive")
+}
+
 make_args()
 {
 	local port console=file,path="$log/console.log"
@@ -232,7 +268,7 @@ make_args()
 	for port in result out ctl; do
 		args+=(-device "virtserialport,chardev=$port,name=p2pdma.$port")
 	done
-	args+=("${topo_args[@]}")
+	args+=("${topo_args[@]}" "${count_args[@]}")
 }
 
 start_qemu()
@@ -267,14 +303,15 @@ cmdline=(console=ttyS0 ignore_loglevel printk.devkmsg=on panic=-1 oops=panic
 	 hung_task_panic=1 softlockup_panic=1 no_timer_check
 	 nvme_core.multipath=N)
 kernel='' tests_dir='' topology=switch limit=180 mem=1024 smp=2 append=''
-base=${TMPDIR:-/tmp}/p2pdma-qemu.$UID log='' keep='' shell='' work=''
-vars=() tests=() qemu_status=0
+base=${TMPDIR:-/tmp}/p2pdma-qemu.$UID log='' keep='' shell='' count='' work=''
+vars=() tests=() count_args=() qemu_status=0
 
 parse "$@"
 check
 trap cleanup EXIT
 trap 'exit 1' INT TERM HUP
 prepare
+[[ ! $count ]] || prepare_count
 choose_accelerator
 make_args
 make_initrd

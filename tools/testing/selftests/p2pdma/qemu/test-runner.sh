@@ -47,13 +47,14 @@ add_tests()
 			[[ $answer == $1 ]] || echo -n "not "
 			echo "ok $number $1"
 		}
-		echo 1..6
+		echo 1..7
 		for bar in $P2PDMA_BARS; do
 			ask scrub "${bar%=*}"; check ok
 		done
 		ask witness p2pmem0 "two  words"; check absent
 		ask witness none x; check "error no BAR*"
 		ask serve x; check "error unknown command*"
+		ask count; check "error instructions are not counted*"
 	END
 }
 
@@ -112,9 +113,9 @@ check_guests()
 {
 	check green "run: pass.sh: PASS"
 	check green "run: skip.sh: SKIP (no such device)"
-	check green "run: control.sh: PASS (6 results"
+	check green "run: control.sh: PASS (7 results"
 	check green "exit 0"
-	check bridge "run: control.sh: PASS (6 results"
+	check bridge "run: control.sh: PASS (7 results"
 	check skip "exit 4"
 	check fail "run: pass.sh: PASS"
 	check fail "run: fail.sh: FAIL (exit status 1)"

@@ -1,0 +1,73 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# What the series costs ordinary I/O: compare the instructions per I/O of the
+# patched and the unpatched kernel, and fail if it is more than it may be.
+#
+#   cost.sh [CONFIG]   of the patched kernel; "off" is without the option
+
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+LIMIT=0.5	# percent
+BOOTS=3		# because they differ a little: the cheapest counts
+
+# boot FLAVOUR: lines "DEVICE DIRECTION BYTES INSTRUCTIONS MEAN".  The program is
+# the same for both, only the kernel is not.
+boot() {
+	local log=$LOGS/cost-$1.log status=0
+	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.sh" --count \
+		--kernel "$BUILD/kernel-$1" --tests "$BUILD/tests-series-test" \
+		cost.sh >"$log" 2>&1 || status=$?
+	case $status in
+	0) sed -n 's/^# cost: //p' "$log" ;;
+	4) tail -n 1 "$log" >&2; exit 4 ;;
+	*) show_errors "$log"
+		die "cannot count on kernel-$1" "log: $log" ;;
+	esac
+}
+
+# count FLAVOUR: the lines of the cheapest boot, for each device and so on
+count() {
+	local i
+	for ((i = 0; i < BOOTS; i++)); do boot "$1" || return; done |
+		sort -k 1,2 -k 3,3n -k 4,4n |
+		awk '!seen[$1, $2, $3]++'
+}
+
+# compare BEFORE AFTER
+compare() {
+	awk -v limit="$LIMIT" '
+	BEGIN {
+		row = "%-9s %-5s %4s %8s %8s %8s\n"
+		printf row, "device", "", "KiB", "base", "series", "percent"
+	}
+	{ key = $1 " " $2 " " $3 }
+	FILENAME == ARGV[1] { before[key] = $4; wanted++; next }
+	!before[key] { print key ": not counted on the base"; failed = 1; next }
+	{
+		change = ($4 / before[key] - 1) * 100
+		printf row, $1, $2, $3 / 1024, before[key], $4,
+			sprintf("%+.2f", change)
+		if (change > limit)
+			failed = 1
+		rows++
+	}
+	END {
+		if (rows != wanted || !rows) {
+			print "not all were counted"
+			failed = 1
+		}
+		if (failed)
+			print "FAIL: the limit is " limit " percent"
+		exit failed
+	}' "$1" "$2"
+}
+
+config=${1:-test}
+"$SCRIPTS/kernel.sh" build base test
+"$SCRIPTS/kernel.sh" build series "$config"
+"$SCRIPTS/kernel.sh" tests series test
+make_tmp
+count base-test >"$tmp/base"
+count "series-$config" >"$tmp/series"
+echo "instructions of the kernel per I/O, one at a time, config $config:"
+compare "$tmp/base" "$tmp/series"

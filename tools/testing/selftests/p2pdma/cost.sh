@@ -1,0 +1,50 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What ordinary I/O costs: the instructions that the kernel executes for a direct
+# read or write, of a null_blk device and of a drive, one at a time. It counts;
+# judging is for those who have two kernels to compare.
+#
+# The lower quartile is what an I/O costs when nothing else happens meanwhile: the
+# rest only adds to it, and is in the mean.
+
+# shellcheck source=lib.sh
+. "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+COUNT=${P2PDMA_COUNT:-2000}
+
+# row NAME DISK DIRECTION BYTES
+row()
+{
+	local samples quartile mean
+
+	"$DIR"/count_io "$2" "$3" "$4" "$COUNT" || return
+	read -r samples quartile mean <<< "$(p2p_ask count)"
+	ktap_print_msg "cost: $1 $3 $4 $quartile $mean"
+	[[ $samples == "$COUNT" ]] && ((quartile > 0))
+}
+
+rows()
+{
+	local bytes direction
+
+	for bytes in 4096 131072; do
+		for direction in read write; do
+			ktap_test_result "$1 $direction $bytes" \
+				row "$1" "$2" $direction $bytes
+		done
+	done
+}
+
+ktap_print_header
+p2p_require drive2
+[[ $(p2p_ask count) == "error no samples" ]] ||
+	p2p_skip_all "nobody counts instructions: needs qemu/run.sh --count"
+ktap_set_plan 8
+# It completes what is submitted before it returns: no interrupt, no waiting.
+modprobe null_blk nr_devices=1 submit_queues=1 gb=1 irqmode=0 ||
+	ktap_exit_fail_msg "cannot load null_blk"
+rows null_blk /dev/nullb0
+rows nvme "$(p2p_disk drive2)"
+rmmod null_blk
+ktap_finished

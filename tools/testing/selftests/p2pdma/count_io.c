@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Direct I/O to a block device, one at a time, with a marker after each for
+ * whoever counts the instructions: see qemu/insn_count.c.
+ *
+ *   count_io DEVICE read|write BYTES COUNT
+ *
+ * Writes overwrite the beginning of the device.
+ */
+#define _GNU_SOURCE
+#include <err.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "qemu/insn_marker.h"
+
+#define WARM_UP		100	/* until all caches on the way are filled */
+#define POSITIONS	64
+
+struct load {
+	int fd;
+	bool write;
+	size_t bytes;
+	char *buffer;
+};
+
+static uint64_t page_frame(int pagemap, const char *address, size_t page)
+{
+	uint64_t entry;
+
+	if (pread(pagemap, &entry, sizeof(entry),
+		  (uintptr_t)address / page * sizeof(entry)) != sizeof(entry))
+		err(1, "pagemap");
+	entry &= (1ULL << 55) - 1;
+	if (!entry)
+		errx(1, "pagemap shows no addresses: needs root");
+	return entry;
+}
+
+static bool is_scattered(const char *buffer, size_t bytes, size_t page)
+{
+	int pagemap = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t frame, last = 0;
+	bool scattered = true;
+	size_t i;
+
+	if (pagemap < 0)
+		err(1, "pagemap");
+	for (i = 0; i < bytes; i += page) {
+		frame = page_frame(pagemap, buffer + i, page);
+		if (frame == last + 1)
+			scattered = false;
+		last = frame;
+	}
+	close(pagemap);
+	return scattered;
+}
+
+/* Consecutive faults tend to get neighbours, so let others have the next. */
+static char *new_buffer(size_t bytes, size_t page)
+{
+	char *buffer, *others;
+	size_t i;
+
+	buffer = mmap(NULL, 2 * bytes, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (buffer == MAP_FAILED)
+		err(1, "buffer of %zu bytes", bytes);
+	madvise(buffer, 2 * bytes, MADV_NOHUGEPAGE);
+	others = buffer + bytes;
+	for (i = 0; i < bytes; i += page) {
+		buffer[i] = 1;
+		others[i] = 1;
+	}
+	return buffer;
+}
+
+/*
+ * A buffer in which no page is followed by its neighbour in memory: the kernel
+ * has to deal with every one of them, and always with the same number.
+ */
+static char *scattered_buffer(size_t bytes)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	char *buffer;
+	int tries;
+
+	for (tries = 0; tries < 100; tries++) {
+		buffer = new_buffer(bytes, page);
+		if (is_scattered(buffer, bytes, page))
+			return buffer;
+	}
+	errx(1, "no scattered memory");
+}
+
+static void do_io(const struct load *load, unsigned int i)
+{
+	off_t position = i % POSITIONS * load->bytes;
+	ssize_t done;
+
+	if (load->write)
+		done = pwrite(load->fd, load->buffer, load->bytes, position);
+	else
+		done = pread(load->fd, load->buffer, load->bytes, position);
+	if (done < 0)
+		err(1, "I/O at %jd", (intmax_t)position);
+	if ((size_t)done != load->bytes)
+		errx(1, "I/O at %jd: %zd bytes", (intmax_t)position, done);
+}
+
+static void run(const struct load *load, unsigned int count)
+{
+	unsigned int i;
+
+	for (i = 0; i < WARM_UP; i++)
+		do_io(load, i);
+	insn_marker(INSN_MARKER_START);
+	for (i = 0; i < count; i++) {
+		do_io(load, i);
+		insn_marker(INSN_MARKER_SAMPLE);
+	}
+	insn_marker(INSN_MARKER_END);
+}
+
+int main(int argc, char **argv)
+{
+	struct load load;
+
+	if (argc != 5)
+		errx(1, "usage: count_io DEVICE read|write BYTES COUNT");
+	load.write = !strcmp(argv[2], "write");
+	load.bytes = strtoul(argv[3], NULL, 0);
+	load.fd = open(argv[1], O_RDWR | O_DIRECT);
+	if (load.fd < 0)
+		err(1, "%s", argv[1]);
+	load.buffer = scattered_buffer(load.bytes);
+	run(&load, strtoul(argv[4], NULL, 0));
+	return 0;
+}
