@@ -18,16 +18,28 @@ parameters() {
 # Only the debug kernel has the drivers and the features that these need.
 DEBUG_ONLY='bio_features\.sh|dma_bio_faults|refusals\.sh'
 
-# How the memory is reached makes no difference to these.
-BRIDGE_ONLY='bio_features\.sh|dma_bio.*|refusals\.sh|nvmet_meta\.sh'
+# tests_of TOPOLOGY: a pattern for those that it can make a difference to
+tests_of() {
+	case $1 in
+	bridge) echo '.*' ;;
+	switch) echo 'bio\.sh|dmatest\.sh|nvmet\.sh|nvmet_events\.sh|p2pmem_user|provider\.sh|reach\.sh|user_load\.sh|verbs\.sh' ;;
+	iommu-strict) echo 'bio\.sh|dma_bio|iommu|nvmet\.sh|nvmet_events\.sh|p2pmem_user|reach\.sh|user_load\.sh' ;;
+	iommu-*) echo 'iommu|nvmet\.sh|reach\.sh' ;;
+	refused) echo 'reach\.sh' ;;
+	large) echo 'large\.sh' ;;
+	cmb) echo 'cmb\.sh' ;;
+	esac
+}
 
 # tests FLAVOUR TOPOLOGY: those that are installed, so that none is forgotten
 tests() {
 	local leave_out='none'
-	[ "$2" = bridge ] || leave_out+="|$BRIDGE_ONLY"
+	[ "$2" = large ] || leave_out+='|large\.sh'
+	[ "$2" = cmb ] || leave_out+='|cmb\.sh'
+	[[ $2 = iommu-lazy || $2 = iommu-strict ]] || leave_out+='|iommu'
 	[ "${1#*-}" = debug ] || leave_out+="|$DEBUG_ONLY"
 	sed 's/.*://' "$BUILD/tests-$1/kselftest-list.txt" |
-		grep -vxE "$leave_out"
+		grep -xE "$(tests_of "$2")" | grep -vxE "$leave_out"
 }
 
 # guests FLAVOUR TOPOLOGY...: a line "NAME FLAVOUR TOPOLOGY TEST [PARAMETER]" for
@@ -116,17 +128,19 @@ run_items() {
 	item series "$SCRIPTS/tree.sh" series
 	item tooling "$SCRIPTS/test-tree.sh"
 	item kunit "$SCRIPTS/kunit.sh"
-	flavour series test switch bridge
+	flavour series test switch bridge iommu-lazy iommu-strict iommu-pt \
+		refused large cmb
 	guests_force_mr series-test | run_guests
 	item verdict "$TOP/$TESTS_DIR/qemu/test-verdict.sh"
 	item runner runner
-	flavour base test switch
+	flavour base test switch large cmb
 	item sizes "$SCRIPTS/sizes.sh"
 	item cost "$SCRIPTS/cost.sh"
 	item demo "$SCRIPTS/demo.sh"
 	item lint "$SCRIPTS/lint.sh"
 	flavour series debug switch bridge
 	[ "${1:-}" = all ] || return 0
+	flavour series debug iommu-strict iommu-pt refused large cmb
 	flavour base test bridge
 	guests_force_mr series-debug | run_guests
 	item cost-off "$SCRIPTS/cost.sh" off

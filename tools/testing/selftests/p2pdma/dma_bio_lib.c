@@ -105,7 +105,7 @@ const char *dma_bio_missing(void)
 	return NULL;
 }
 
-static bool load_module(const char *name)
+bool dma_bio_load_module(const char *name)
 {
 	char path[PATH_MAX];
 	ssize_t len;
@@ -126,7 +126,8 @@ static bool load_module(const char *name)
 
 bool dma_bio_load(void)
 {
-	return load_module("p2pmem_provider") && load_module("dma_bio_ctl");
+	return dma_bio_load_module("p2pmem_provider") &&
+	       dma_bio_load_module("dma_bio_ctl");
 }
 
 int dma_bio_map_disk(struct dma_bio_rig *rig, int disk, uint32_t dir)

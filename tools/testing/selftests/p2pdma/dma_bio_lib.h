@@ -49,7 +49,8 @@ bool dma_bio_find_namespace(const char *name, unsigned int nsid, char *path,
 			    size_t size);
 bool dma_bio_find_disk(const char *name, char *path, size_t size);
 
-/* Loads the modules. False with a message on stderr, here and below. */
+/* Loads one or all modules. False with a message on stderr, here and below. */
+bool dma_bio_load_module(const char *name);
 bool dma_bio_load(void);
 /* The p2pmem is mapped for the disk, or for the client if one is named. */
 bool dma_bio_open(struct dma_bio_rig *rig, const char *path,

@@ -127,6 +127,9 @@ enum dma_bio_flags {
  * @DMA_BIO_BEYOND:       its first vector ends after the mapping
  * @DMA_BIO_MIXED:        its first vector has a page
  * @DMA_BIO_FRAME:        the address in its first vector is not that of a frame
+ * @DMA_BIO_UNMAPPED:     its mapping claims to be longer than it is, and its first
+ *                        vector is behind the end: an IOMMU has to stop it, so
+ *                        it is possible with one only
  * @DMA_BIO_CRYPT_FIRST:  it has an encryption context before it has addresses
  * @DMA_BIO_CRYPT_LAST:   it gets an encryption context after it has addresses
  *
@@ -142,6 +145,7 @@ enum dma_bio_spoil {
 	DMA_BIO_BEYOND,
 	DMA_BIO_MIXED,
 	DMA_BIO_FRAME,
+	DMA_BIO_UNMAPPED,
 	DMA_BIO_CRYPT_FIRST,
 	DMA_BIO_CRYPT_LAST,
 };

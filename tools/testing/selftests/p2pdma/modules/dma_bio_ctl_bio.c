@@ -10,6 +10,7 @@
 #include <linux/blk-integrity.h>
 #include <linux/blkdev.h>
 #include <linux/file.h>
+#include <linux/iommu.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/slab.h>
 #include <linux/string.h>
@@ -232,7 +233,22 @@ static void ctl_forge_map(struct ctl_bio *cb)
 		forged->dir = op_is_write(bio_op(cb->bio)) ? DMA_FROM_DEVICE :
 							     DMA_TO_DEVICE;
 		break;
+	case DMA_BIO_UNMAPPED:
+		bvec_set_dma_addr(cb->bio->bi_io_vec, forged->addr + forged->len,
+				  cb->bio->bi_io_vec->bv_len);
+		forged->len *= 2;
+		break;
 	}
+}
+
+/* Whatever follows the mapping, DMA must not reach it. */
+static bool ctl_ends_mapped_space(const struct ctl_bio *cb)
+{
+	const struct dma_premap *map = cb->batch->ctl->maps[cb->desc.map];
+	struct iommu_domain *domain = iommu_get_domain_for_dev(map->dev);
+
+	return domain && (domain->type & __IOMMU_DOMAIN_PAGING) &&
+	       !iommu_iova_to_phys(domain, map->addr + map->len);
 }
 
 /* The length stays, so that nothing but the address is wrong. */
@@ -349,6 +365,8 @@ static int ctl_make_bio(struct ctl_bio *cb)
 	ret = ctl_add_vecs(cb);
 	if (ret || !ctl_is_complete(cb))
 		return ret;
+	if (cb->desc.spoil == DMA_BIO_UNMAPPED && !ctl_ends_mapped_space(cb))
+		return -EOPNOTSUPP;
 	ctl_spoil(cb);
 	if (!cb->desc.meta_len)
 		return 0;

@@ -4,6 +4,7 @@
  * device, which is nothing but memory. DMA to it is as fast as DMA to RAM, and
  * with a file as its backend the host can see what crossed the BAR.
  */
+#include <linux/ktime.h>
 #include <linux/mmzone.h>
 #include <linux/module.h>
 #include <linux/pci.h>
@@ -16,6 +17,24 @@
 static bool publish = true;
 module_param(publish, bool, 0444);
 MODULE_PARM_DESC(publish, "Let pci_p2pmem_find_many() find it (default: Y)");
+
+static ulong max_size = ULONG_MAX;
+module_param_named(size, max_size, ulong, 0444);
+MODULE_PARM_DESC(size, "Bytes of a BAR to add at most (default: all)");
+
+static int provider_add(struct pci_dev *pdev, resource_size_t size)
+{
+	ktime_t start = ktime_get();
+	int ret;
+
+	ret = pci_p2pdma_add_resource(pdev, PROVIDER_BAR, size, 0);
+	pci_info(pdev, "adding %llu MiB of p2pmem took %lld us\n",
+		 (u64)size >> 20, ktime_us_delta(ktime_get(), start));
+	if (ret)
+		pci_err(pdev, "cannot add BAR %d as p2pmem: %d\n",
+			PROVIDER_BAR, ret);
+	return ret;
+}
 
 static int provider_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
@@ -33,12 +52,9 @@ static int provider_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (ret)
 		return ret;
 
-	ret = pci_p2pdma_add_resource(pdev, PROVIDER_BAR, 0, 0);
-	if (ret) {
-		pci_err(pdev, "cannot add BAR %d as p2pmem: %d\n",
-			PROVIDER_BAR, ret);
+	ret = provider_add(pdev, min(size, max_size));
+	if (ret)
 		return ret;
-	}
 
 	if (publish)
 		pci_p2pmem_publish(pdev, true);

@@ -258,7 +258,7 @@ make_args()
 		-M q35 -accel "$accel" -m "$mem" -smp "$smp" -no-reboot
 		-nodefaults -no-user-config -nic none -vga none -display none
 		-kernel "$kernel/bzImage" -initrd "$work/initrd"
-		-append "${cmdline[*]} $append"
+		-append "${cmdline[*]} ${topo_cmdline[*]} $append"
 		-chardev "$console,id=console" -serial chardev:console
 		-chardev "file,id=result,path=$log/result.log"
 		-chardev "pipe,id=out,path=$work/out"

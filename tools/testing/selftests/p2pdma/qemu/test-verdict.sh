@@ -108,6 +108,26 @@ lose_patterns()
 	: > "$here/log-deny"
 }
 
+# faults WANTED LINE...: a good run with these lines of the kernel
+faults()
+{
+	local wanted=$1
+
+	make_run "$(printf '%s\r\n' "${@:2}")" 0 $'1..1\nok 1 x'
+	check "faults: $wanted" "run: a.sh: $wanted" "$(judge)"
+}
+
+test_faults()
+{
+	local expected="p2pdma-run: faults expected" over="p2pdma-run: faults over"
+	local fault="DMAR: [DMA Read NO_PASID] Request device [00:10.0] fault addr 0x1000"
+
+	faults $'PASS*\nexit 0' "$expected" "$fault" "$over"
+	faults $'FAIL (kernel log: DMAR*\nexit 1' "$expected" "$fault" "$over" "$fault"
+	faults $'FAIL (kernel log: DMAR*\nexit 1' "$fault" "$expected" "$over"
+	faults $'FAIL (kernel log: WARNING*\nexit 1' "$expected" "WARNING: x" "$over"
+}
+
 test_run()
 {
 	damage "empty kernel log" "a.sh: FAIL (no kernel log" truncate -s 0 "$log/console.log"
@@ -132,6 +152,7 @@ trap 'rm -rf "$log"' EXIT
 echo "TAP version 13"
 test_patterns
 test_ktap
+test_faults
 test_run
 echo "1..$number"
 exit "$failed"

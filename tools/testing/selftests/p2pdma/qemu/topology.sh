@@ -2,8 +2,9 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # work is run.sh's
 #
-# The emulated machines that a guest can be. A topology fills three arrays:
+# The emulated machines that a guest can be. A topology fills these arrays:
 #   topo_args  QEMU's arguments
+#   topo_cmdline  the kernel's
 #   topo_bars  "name=path" of each provider; path is the chain of slot.function
 #              numbers from the root bus, because bus numbers are the guest's
 #   topo_devs  the same for the other devices
@@ -21,6 +22,7 @@ topo_devices=(
 )
 
 topo_args=()
+topo_cmdline=()
 topo_bars=()
 topo_devs=()
 topo_chassis=0
@@ -57,6 +59,13 @@ topo_drive()
 		-device "nvme,id=$name,serial=$name,drive=$name-file,mdts=8,bus=$bus"
 	)
 	topo_devs+=("$name=$path")
+}
+
+# A drive with a Controller Memory Buffer, in which it has its submission queues.
+topo_cmb()
+{
+	topo_drive "$@"
+	topo_args[-1]+=,cmb_size_mb=16
 }
 
 # Two controllers of one subsystem, with one namespace that both have.
@@ -156,12 +165,13 @@ topology_switch()
 	topo_provider far far-port 18.0/00.0 8M
 }
 
-topology_bridge()
+# The vendor is named because KVM would put the host's in its place.
+topo_amd_zen=EPYC,vendor=AuthenticAMD
+
+topo_root_ports()
 {
 	local number=16 slot device name kind size
 
-	# The vendor is named because KVM would put the host's in its place.
-	topo_args+=(-cpu "EPYC,vendor=AuthenticAMD")
 	topo_others
 	for device in "${topo_devices[@]}" "far provider 8M"; do
 		read -r name kind size <<< "$device"
@@ -170,6 +180,49 @@ topology_bridge()
 		"topo_$kind" "$name" "$name-port" "$slot.0/00.0" "$size"
 		number=$((number + 1))
 	done
+}
+
+topology_bridge()
+{
+	topo_args+=(-cpu $topo_amd_zen)
+	topo_root_ports
+}
+
+# In QEMU all DMA goes to the root complex: with an IOMMU even a switch would
+# not connect two devices, although the kernel thinks so. Hence root ports.
+topo_iommu()
+{
+	topo_args+=(-cpu $topo_amd_zen -machine kernel-irqchip=split
+		-device "intel-iommu,intremap=on,aw-bits=48")
+	topo_cmdline+=(intel_iommu=on "$@")
+	topo_root_ports
+}
+
+topology_iommu-lazy() { topo_iommu iommu.strict=0; }
+
+topology_iommu-strict() { topo_iommu iommu.strict=1; }
+
+topology_iommu-pt() { topo_iommu iommu=pt; }
+
+# A BAR that is larger than all memory, and that the copy engine, which has 32
+# address bits, reaches only in parts. The file behind it is sparse.
+topology_large()
+{
+	topo_devices+=("huge provider 512G")
+	topo_iommu iommu.strict=1
+}
+
+topology_cmb()
+{
+	topo_devices+=("cmb cmb 64M")
+	topology_bridge
+}
+
+# No switch, and a host bridge of which the kernel knows nothing good
+topology_refused()
+{
+	topo_args+=(-cpu "SandyBridge,vendor=GenuineIntel")
+	topo_root_ports
 }
 
 topology_names()

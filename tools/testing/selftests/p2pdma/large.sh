@@ -1,0 +1,145 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# A provider with far more memory than the machine: what it takes to register it,
+# by size, to map it for a drive, and whether it serves. Every size is a row of the
+# table that it prints:
+#
+#   # large: GiB  registered (us)  mapped (us)  memory taken (KiB)  struct pages (KiB)
+#
+# On kernels that make struct pages at once the table ends where they would take
+# all memory: trying would fail, with a warning of the kernel, and lose the memory.
+
+# shellcheck source=lib.sh
+. "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+SIZES=(1 4 16 32 64 128 256 512)
+ADD_LIMIT=1000000	# us; with pages 16 GiB take that long in emulation
+TAKEN_LIMIT=65536	# KiB, of the 8 GiB that pages for 512 GiB would take
+
+# meminfo FIELD: KiB
+meminfo()
+{
+	awk -v f="$1:" '$1 == f { print $2 }' /proc/meminfo
+}
+
+memmap()
+{
+	awk '$1 == "nr_memmap_pages" { print $2 * 4 }' /proc/vmstat
+}
+
+# register GIB: sets took, taken and pages
+register()
+{
+	local available before
+
+	available=$(meminfo MemAvailable)
+	before=$(memmap)
+	p2p_mark_log
+	p2p_insmod p2pmem_provider "size=$(($1 << 30))" || return
+	[[ -d $huge_dir/p2pmem ]] &&
+		(($(< "$huge_dir"/p2pmem/size) == $1 << 30)) || return
+	took=$(dmesg | sed "1,/$p2p_mark/d" | sed -n \
+		"s/.* $huge: adding $(($1 << 10)) MiB of p2pmem took \([0-9]*\) us/\1/p")
+	taken=$((available - $(meminfo MemAvailable)))
+	pages=$(($(memmap) - before))
+	[[ $took ]]
+}
+
+# map: write and read a little, sets mapped
+map()
+{
+	mapped=-
+	((has_dma_bios)) || return 0
+	P2PDMA_BARS="p2pmem0=$huge" "$DIR"/dma_bio_try "$drive" &> /tmp/try ||
+		return
+	mapped=$(sed -n 's/# mapped in \([0-9]*\) us/\1/p' /tmp/try)
+	grep -q "write: status 0, ended 1, disk written" /tmp/try &&
+		grep -q "read: status 0, ended 1, memory filled" /tmp/try
+}
+
+# row GIB
+row()
+{
+	local took='' taken='' pages='' mapped='' status=0
+
+	register "$1" || status=1
+	((status)) || map || { p2p_log try /tmp/try; status=1; }
+	ktap_print_msg "large: $1 ${took:-failed} $mapped $taken $pages"
+	((status == 0)) && rmmod dma_bio_ctl
+	rmmod p2pmem_provider
+	((status == 0 && took < ADD_LIMIT && taken < TAKEN_LIMIT && pages == 0))
+}
+
+# User space gets no pages for that much, and is told so.
+user_space()
+{
+	p2p_mark_log
+	if ! "$DIR"/p2pmem_user -t huge &> /tmp/user.log; then
+		p2p_log p2pmem_user /tmp/user.log
+		return 1
+	fi
+	grep -q "^ok 1 .*huge$" /tmp/user.log &&
+		p2p_logged "no struct pages for peer-to-peer memory" &&
+		(($(memmap) == pages_before))
+}
+
+served()
+{
+	p2p_fio "$remote" --rw=randwrite --bsrange=4k-512k --size=32m \
+		--iodepth=16 --verify=crc32c --verify_fatal=1 &&
+		(($(p2p_stat requests) >= 64 && $(p2p_stat fallbacks) == 0))
+}
+
+# The copy engine has 32 address bits.
+only_a_window()
+{
+	p2p_mark_log
+	p2p_set_provider "$huge" && p2p_connect &&
+		p2p_logged "of peer-to-peer memory are mapped for $(p2p_device engine)"
+}
+
+set_up()
+{
+	p2p_insmod p2pmem_provider && p2p_load_rnic && p2p_add_target "$drive"
+}
+
+target()
+{
+	set_up || ktap_exit_fail_msg "cannot set up the target"
+	pages_before=$(memmap)
+	ktap_test_result "mapped in part for a device with 32 address bits" \
+		only_a_window
+	ktap_test_result "512 GiB serve, verified" served
+	ktap_test_result "not enough memory for struct pages" user_space
+	ktap_test_result "512 GiB serve as before" served
+	ktap_test_result "all memory is back in the pool" \
+		p2p_pool_is_back "$huge"
+	p2p_remove_target
+}
+
+ktap_print_header
+huge=$(p2p_device huge)
+[[ $huge ]] || p2p_skip_all "needs topology large of the emulated machine"
+p2p_require drive0 engine
+p2p_require_tools fio nvme ip
+huge_dir=/sys/bus/pci/devices/$huge
+drive=$(p2p_disk drive0)
+has_dma_bios=0
+p2p_has_dma_bios && has_dma_bios=1
+if ((has_dma_bios)); then
+	ktap_set_plan $((${#SIZES[@]} + 5))
+	for size in "${SIZES[@]}"; do
+		ktap_test_result "$size GiB" row "$size"
+	done
+	target
+else
+	ktap_set_plan 1
+	for size in "${SIZES[@]}"; do
+		# 64 bytes for each 4 KiB; what else it shows is not for them.
+		((size << 14 < $(meminfo MemAvailable))) || break
+		row "$size"
+	done
+	ktap_test_pass "see the table"
+fi
+ktap_finished

@@ -1,0 +1,133 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# How two devices reach a provider's memory in each topology of the emulated
+# machine, by the kernel's own trace events: mapped once for each of them, or not
+# at all because the bus address will do, or refused with the reason.
+
+# shellcheck source=lib.sh
+. "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+case $P2PDMA_TOPOLOGY in
+switch) expected="bus address" ;;
+bridge | iommu-pt) expected="physical address" ;;
+iommu-lazy | iommu-strict) expected="address of the IOMMU" ;;
+refused) expected="nothing" ;;
+esac
+
+# bar_mappings: "DEVICE DMA-ADDRESS PHYSICAL-ADDRESS" of each in the trace
+bar_mappings()
+{
+	local first last
+
+	read -r first last <<< "$(p2p_bar_range p2pmem0)"
+	sed -n 's/.* dma_map_phys: \([^ ]*\) .*dma_addr=\([0-9a-f]*\) .*phys_addr=\([0-9a-f]*\) .*/\1 0x\2 0x\3/p' \
+		$P2P_TRACE/trace |
+		while read -r device dma phys; do
+			if ((phys >= first && phys <= last)); then
+				echo "$device $dma $phys"
+			fi
+		done
+}
+
+# What the mappings are that were made for a device
+kind_of()
+{
+	local device=$1 mine number
+
+	mine=$(grep "^$device " /tmp/mappings)
+	number=$(grep -c . <<< "$mine")
+	read -r _ dma phys <<< "$mine"
+	if [[ ! $mine ]]; then
+		echo "bus address"
+	elif ((number > 1)); then
+		echo "$number mappings"
+	elif ((dma == phys)); then
+		echo "physical address"
+	else
+		echo "address of the IOMMU"
+	fi
+}
+
+# reached_by NAME: as it should be?
+reached_by()
+{
+	local kind
+
+	kind=$(kind_of "$(p2p_device "$1")")
+	ktap_print_msg "$1 uses: $kind"
+	[[ $kind == "$expected" ]]
+}
+
+connect_traced()
+{
+	p2p_set_provider "$provider" && p2p_trace_start 16384 && p2p_connect ||
+		return
+	echo 0 > $P2P_TRACE/tracing_on
+	bar_mappings > /tmp/mappings
+}
+
+transfers()
+{
+	local before
+
+	before=$(p2p_stat requests)
+	p2p_fio "$remote" --rw=randwrite --bs=64k --size=8m --iodepth=8 \
+		--verify=crc32c --verify_fatal=1 || return
+	(($(p2p_stat requests) - before >= 256 && $(p2p_stat fallbacks) == 0))
+}
+
+reached()
+{
+	ktap_set_plan 5
+	ktap_test_result "connected" connect_traced
+	ktap_test_result "network card: $expected" reached_by engine
+	ktap_test_result "drive: $expected" reached_by drive0
+	ktap_test_result "transfers, verified" transfers
+	ktap_test_result "all memory is back in the pool" \
+		p2p_pool_is_back "$provider"
+}
+
+# not_with PROVIDER REASON: the administrator is told when the namespace is enabled
+not_with()
+{
+	p2p_mark_log
+	! p2p_set_provider "$1" && p2p_logged "$2"
+}
+
+from_system_memory()
+{
+	p2p_set_provider 0 && p2p_connect || return
+	p2p_fio "$remote" --rw=randwrite --bs=64k --size=8m --iodepth=8 \
+		--verify=crc32c --verify_fatal=1 &&
+		(($(p2p_stat requests) == 0)) && p2p_pool_is_free "$provider"
+}
+
+refused()
+{
+	ktap_set_plan 3
+	ktap_test_result "the named provider is refused, with the reason" \
+		not_with "$provider" \
+		"do not share an upstream bridge or whitelisted host bridge"
+	ktap_test_result "none is found, with the reason" \
+		not_with 1 "no peer-to-peer memory is available for"
+	ktap_test_result "system memory serves, verified" from_system_memory
+	p2p_disconnect
+}
+
+set_up()
+{
+	p2p_insmod p2pmem_provider && p2p_load_rnic &&
+		p2p_add_target "$(p2p_disk drive0)"
+}
+
+ktap_print_header
+[[ $expected ]] || p2p_skip_all "needs an emulated machine"
+p2p_require p2pmem0 drive0 engine
+p2p_require_tools fio nvme ip
+p2p_has_dma_bios || p2p_skip_all "this kernel has no I/O by DMA address"
+provider=$(p2p_device p2pmem0)
+set_up || ktap_exit_fail_msg "cannot set up the target"
+if [[ $expected == nothing ]]; then refused; else reached; fi
+p2p_remove_target
+ktap_finished
