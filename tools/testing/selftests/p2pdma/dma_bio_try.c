@@ -3,8 +3,9 @@
  * dma_bio_try DISK [CLIENT]: what does the disk do with DMA-address bios that are
  * good for the client, a device of the emulated machine (default: drive0)?
  *
- * Prints how long it took to map the memory, and a line for a write and one for a
- * read: its status, how often it ended, and what happened to the data. Overwrites the first 64 KiB of the disk.
+ * Prints how long it took to map the memory, and a line for a write and one for
+ * a read: its status, how often it ended, and what happened to the data.
+ * Overwrites the first 64 KiB of the disk.
  */
 #include <stdio.h>
 #include <string.h>

@@ -20,8 +20,10 @@ FIXTURE(drive)
 	int log;
 };
 
+#define drive_data FIXTURE_DATA(drive)
+
 /* The runner must know, because it takes a fault for a failure. */
-static bool announce(FIXTURE_DATA(drive) *self, const char *what)
+static bool announce(drive_data *self, const char *what)
 {
 	char line[64];
 	int len = snprintf(line, sizeof(line), "p2pdma-run: faults %s\n", what);
@@ -30,7 +32,7 @@ static bool announce(FIXTURE_DATA(drive) *self, const char *what)
 }
 
 /* Has the IOMMU reported one of the drive since? */
-static bool seen_fault(FIXTURE_DATA(drive) *self, const char *access)
+static bool seen_fault(drive_data *self, const char *access)
 {
 	const char *device = dma_bio_device("drive0");
 	char record[1024], wanted[64];
@@ -71,7 +73,7 @@ FIXTURE_TEARDOWN(drive)
 
 static const struct dma_bio_vec all = { 0, SIZE };
 
-static int transfer(FIXTURE_DATA(drive) *self, uint32_t op, uint32_t spoil)
+static int transfer(drive_data *self, uint32_t op, uint32_t spoil)
 {
 	struct dma_bio bio = dma_bio_make(&self->rig, op, 0, &all, 1);
 

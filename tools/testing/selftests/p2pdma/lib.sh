@@ -292,7 +292,7 @@ p2p_connect()
 		p2p_log "nvme connect" $log
 		return 1
 	fi
-	p2p_wait 10 p2p_find_remote
+	p2p_wait "$P2P_LIMIT" p2p_find_remote
 }
 
 p2p_controller()
@@ -356,6 +356,60 @@ p2p_check()
 	shift 2
 	# shellcheck disable=SC2046 # several arguments
 	p2p_fio "$disk" --rw=read $(p2p_pattern "$tag") "$@"
+}
+
+# Load that is meant to be interrupted: errors are expected, hangs are not.
+p2p_start_load()
+{
+	timeout "$P2P_LIMIT" fio --name=load --filename="$remote" --direct=1 \
+		--ioengine=libaio --thread --rw=randrw --bs=64k --iodepth=32 \
+		--size=64M --numjobs=2 --time_based --runtime=30 \
+		--output=/tmp/load.log 2> /tmp/load.err &
+	p2p_load=$!
+	sleep 1
+	kill -0 "$p2p_load" 2> /dev/null || { p2p_log load /tmp/load.log; return 1; }
+}
+
+p2p_end_load()
+{
+	kill "$p2p_load" 2> /dev/null
+	wait "$p2p_load" 2> /dev/null
+	return 0
+}
+
+# Load that must not notice: verified, and no error.
+p2p_start_verified_load()
+{
+	timeout "$P2P_LIMIT" fio --name=verified --filename="$remote" --direct=1 \
+		--ioengine=libaio --thread --rw=randwrite --bs=64k --iodepth=16 \
+		--size=48M --io_size=128M --loops=2 --verify=crc32c \
+		--verify_fatal=1 --serialize_overlap=1 \
+		--output=/tmp/load.log 2> /tmp/load.err &
+	p2p_load=$!
+	sleep 1
+	kill -0 "$p2p_load" 2> /dev/null || { p2p_log load /tmp/load.log; return 1; }
+}
+
+p2p_end_verified_load()
+{
+	wait "$p2p_load" || { p2p_log load /tmp/load.log; return 1; }
+}
+
+p2p_verify()
+{
+	p2p_fio "$remote" --rw=randwrite --bs=64k --size=16m --iodepth=8 \
+		--verify=crc32c --verify_fatal=1
+}
+
+# Is the host served from peer-to-peer memory? A kernel without DMA-address bios
+# does not count that.
+p2p_is_served()
+{
+	local before
+
+	before=$(p2p_stat requests)
+	p2p_verify || return
+	! p2p_has_dma_bios || (($(p2p_stat requests) > before))
 }
 
 # --- counting ---

@@ -11,61 +11,7 @@
 DRIVER=/sys/bus/pci/drivers/p2pmem_provider
 ROUNDS=${P2PDMA_ROUNDS:-3}
 
-load=
 holder=
-
-# Load that is meant to be interrupted: errors are expected, hangs are not.
-start_load()
-{
-	timeout "$P2P_LIMIT" fio --name=load --filename="$remote" --direct=1 \
-		--ioengine=libaio --thread --rw=randrw --bs=64k --iodepth=32 \
-		--size=64M --numjobs=2 --time_based --runtime=30 \
-		--output=/tmp/load.log 2> /tmp/load.err &
-	load=$!
-	sleep 1
-	kill -0 $load 2> /dev/null || { p2p_log load /tmp/load.log; return 1; }
-}
-
-end_load()
-{
-	kill $load 2> /dev/null
-	wait $load 2> /dev/null
-	return 0
-}
-
-# Load that must not notice: verified, and no error.
-start_verified_load()
-{
-	timeout "$P2P_LIMIT" fio --name=verified --filename="$remote" --direct=1 \
-		--ioengine=libaio --thread --rw=randwrite --bs=64k --iodepth=16 \
-		--size=48M --io_size=128M --loops=2 --verify=crc32c \
-		--verify_fatal=1 --serialize_overlap=1 \
-		--output=/tmp/load.log 2> /tmp/load.err &
-	load=$!
-	sleep 1
-	kill -0 $load 2> /dev/null || { p2p_log load /tmp/load.log; return 1; }
-}
-
-end_verified_load()
-{
-	wait $load || { p2p_log load /tmp/load.log; return 1; }
-}
-
-verify()
-{
-	p2p_fio "$remote" --rw=randwrite --bs=64k --size=16m --iodepth=8 \
-		--verify=crc32c --verify_fatal=1
-}
-
-# The kernel without DMA-address bios does not count what it serves.
-is_served_from() # PROVIDER
-{
-	local before
-
-	before=$(p2p_stat requests)
-	verify || return
-	((!has_dma_bios)) || (($(p2p_stat requests) > before))
-}
 
 # fio maps most of the pool as its buffer: 512 KiB are left.
 hold_pool()
@@ -126,13 +72,13 @@ disconnected()
 	local i
 
 	for ((i = 0; i < ROUNDS; i++)); do
-		start_load || return
+		p2p_start_load || return
 		p2p_disconnect || return
-		end_load
+		p2p_end_load
 		p2p_wait 10 p2p_pool_is_free "$provider" || return
 		p2p_connect || return
 	done
-	is_served_from "$provider"
+	p2p_is_served
 }
 
 reset()
@@ -141,13 +87,13 @@ reset()
 
 	ctrl=$(p2p_controller) || return
 	for ((i = 0; i < ROUNDS; i++)); do
-		start_verified_load || return
+		p2p_start_verified_load || return
 		timeout "$P2P_LIMIT" bash -c "echo 1 > $ctrl/reset_controller" ||
 			return
 		p2p_wait 20 grep -q live "$ctrl"/state || return
-		end_verified_load || return
+		p2p_end_verified_load || return
 	done
-	is_served_from "$provider"
+	p2p_is_served
 }
 
 # Until it is enabled again the host gets errors, so the data is written after.
@@ -156,14 +102,14 @@ disabled()
 	local i
 
 	for ((i = 0; i < ROUNDS; i++)); do
-		start_load || return
+		p2p_start_load || return
 		timeout "$P2P_LIMIT" bash -c "echo 0 > $P2P_NS/enable" || return
-		end_load
+		p2p_end_load
 		p2p_wait 10 p2p_pool_is_free "$provider" || return
 		echo 1 > "$P2P_NS"/enable || return
 		p2p_wait 10 p2p_find_remote || return
 	done
-	is_served_from "$provider"
+	p2p_is_served
 }
 
 # In-flight transfers end, later ones use system memory, no I/O fails. The provider
@@ -172,18 +118,18 @@ unbound()
 {
 	local before
 
-	start_verified_load || return
+	p2p_start_verified_load || return
 	timeout "$P2P_LIMIT" bash -c "echo $provider > $DRIVER/unbind" || return
 	echo "$provider" > $DRIVER/bind || return
-	end_verified_load || return
+	p2p_end_verified_load || return
 	before=$(p2p_stat requests)
-	verify || return
+	p2p_verify || return
 	if (($(p2p_stat requests) != before)); then
 		ktap_print_msg "a dead mapping was used"
 		return 1
 	fi
 	p2p_set_provider "$provider" && p2p_wait 10 p2p_find_remote &&
-		is_served_from "$provider"
+		p2p_is_served
 }
 
 pool_free()

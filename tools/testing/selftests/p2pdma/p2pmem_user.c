@@ -21,7 +21,7 @@
 #include "kselftest_harness.h"
 
 #define DRIVER	"/sys/bus/pci/drivers/p2pmem_provider/"
-#define SIZE	(1 << 20)
+#define SIZE	0x100000
 #define PAGE	4096
 
 static unsigned long read_number(const char *path)
@@ -273,12 +273,13 @@ static void handle_sigbus(int signal)
 	siglongjmp(on_sigbus, 1);
 }
 
-static bool is_gone(volatile unsigned char *memory)
+static bool is_gone(const unsigned char *memory)
 {
 	if (sigsetjmp(on_sigbus, 1))
 		return true;
 	signal(SIGBUS, handle_sigbus);
-	return *memory && 0;
+	__atomic_load_n(memory, __ATOMIC_RELAXED);
+	return false;
 }
 
 /* The provider does not wait for those who have mapped its memory. */

@@ -21,8 +21,9 @@ bar_mappings()
 	local first last
 
 	read -r first last <<< "$(p2p_bar_range p2pmem0)"
-	sed -n 's/.* dma_map_phys: \([^ ]*\) .*dma_addr=\([0-9a-f]*\) .*phys_addr=\([0-9a-f]*\) .*/\1 0x\2 0x\3/p' \
-		$P2P_TRACE/trace |
+	grep ' dma_map_phys: ' $P2P_TRACE/trace |
+		sed 's/.* dma_map_phys: \([^ ]*\) /\1 /
+		     s/ .* dma_addr=\([0-9a-f]*\) .* phys_addr=\([0-9a-f]*\) .*/ 0x\1 0x\2/' |
 		while read -r device dma phys; do
 			if ((phys >= first && phys <= last)); then
 				echo "$device $dma $phys"

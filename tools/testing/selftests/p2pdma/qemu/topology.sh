@@ -184,7 +184,7 @@ topo_root_ports()
 
 topology_bridge()
 {
-	topo_args+=(-cpu $topo_amd_zen)
+	topo_args+=(-cpu "$topo_amd_zen")
 	topo_root_ports
 }
 
@@ -192,7 +192,7 @@ topology_bridge()
 # not connect two devices, although the kernel thinks so. Hence root ports.
 topo_iommu()
 {
-	topo_args+=(-cpu $topo_amd_zen -machine kernel-irqchip=split
+	topo_args+=(-cpu "$topo_amd_zen" -machine kernel-irqchip=split
 		-device "intel-iommu,intremap=on,aw-bits=48")
 	topo_cmdline+=(intel_iommu=on "$@")
 	topo_root_ports

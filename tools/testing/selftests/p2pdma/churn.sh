@@ -1,0 +1,242 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Providers, drives, network cards, hosts and namespaces come and go at random
+# while there is load. After each of these cycles the target serves from
+# peer-to-peer memory again, every byte is right, and no memory is lost. What has
+# to wait for transfers in flight does not wait for long.
+#
+# P2P_CYCLES says how many, P2P_SEED repeats a run.
+
+# shellcheck source=lib.sh
+. "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+PROVIDERS=/sys/bus/pci/drivers/p2pmem_provider
+DRIVES=/sys/bus/pci/drivers/nvme
+CYCLES=${P2P_CYCLES:-10}
+WAIT_LIMIT=${P2P_WAIT_LIMIT:-20000}	# ms; an NVMe command may take 30 s
+
+# What the host's I/O must survive, and what may interrupt it
+UNNOTICED=(provider_rebound provider_reloaded drive_reset drive_flr host_reset)
+NOTICED=(namespace_cycled host_reconnected drive_rebound card_reloaded
+	 port_relinked)
+
+seed=${P2P_SEED:-$RANDOM}
+declare -A longest
+
+# timed NAME COMMAND...: remembers the longest time of each, in ms
+timed()
+{
+	local name=$1 start=${EPOCHREALTIME/./} took status=0
+
+	shift
+	timeout "$P2P_LIMIT" "$@" || status=$?
+	took=$(((${EPOCHREALTIME/./} - start) / 1000))
+	((took <= ${longest[$name]:-0})) || longest[$name]=$took
+	return "$status"
+}
+
+# write VALUE FILE
+write()
+{
+	echo "$1" > "$2"
+}
+export -f write
+
+# timed_write NAME VALUE FILE
+timed_write()
+{
+	timed "$1" bash -c 'write "$@"' _ "$2" "$3"
+}
+
+# --- what the host does not notice ---
+
+provider_rebound()
+{
+	timed_write "provider unbound" "$provider" $PROVIDERS/unbind &&
+		write "$provider" $PROVIDERS/bind
+}
+
+provider_reloaded()
+{
+	timed "provider unloaded" rmmod p2pmem_provider &&
+		p2p_insmod p2pmem_provider
+}
+
+drive_controller()
+{
+	echo "/sys/bus/pci/devices/$drive"/nvme/nvme*
+}
+
+drive_reset()
+{
+	timed_write "drive reset" 1 "$(drive_controller)"/reset_controller
+}
+
+# Without the capability it is another way to reset it, or none
+drive_flr()
+{
+	local reset=/sys/bus/pci/devices/$drive/reset
+
+	[[ -e $reset ]] || return 0
+	timed_write "drive reset by PCI" 1 "$reset"
+}
+
+host_reset()
+{
+	local ctrl
+
+	ctrl=$(p2p_controller) || return
+	timed_write "host reset" 1 "$ctrl"/reset_controller &&
+		p2p_wait "$P2P_LIMIT" grep -q live "$ctrl"/state
+}
+
+# --- what it does notice ---
+
+namespace_cycled()
+{
+	timed_write "namespace disabled" 0 "$P2P_NS"/enable &&
+		write 1 "$P2P_NS"/enable
+}
+
+host_reconnected()
+{
+	local start=${EPOCHREALTIME/./}
+
+	p2p_disconnect || return
+	longest["host disconnected"]=$(((${EPOCHREALTIME/./} - start) / 1000))
+	p2p_connect
+}
+
+drive_is_back()
+{
+	[[ -b $(p2p_disk drive0) ]]
+}
+
+# Its disk may have another name after.
+drive_rebound()
+{
+	timed_write "drive unbound" "$drive" $DRIVES/unbind &&
+		write "$drive" $DRIVES/bind && p2p_wait "$P2P_LIMIT" drive_is_back &&
+		write 0 "$P2P_NS"/enable &&
+		echo -n "$(p2p_disk drive0)" > "$P2P_NS"/device_path &&
+		write 1 "$P2P_NS"/enable
+}
+
+# The port does not listen any more until it is linked again.
+card_reloaded()
+{
+	timed "card unloaded" rmmod rnic_loop && p2p_load_rnic || return
+	p2p_unlink_port
+	p2p_wait "$P2P_LIMIT" p2p_disconnect && p2p_link_port && p2p_connect
+}
+
+port_relinked()
+{
+	p2p_unlink_port
+	p2p_disconnect && p2p_link_port && p2p_connect
+}
+
+# --- cycles ---
+
+# The provider is looked for when the namespace is enabled.
+back_to_p2p()
+{
+	p2p_set_provider "$provider" && p2p_wait "$P2P_LIMIT" p2p_find_remote &&
+		p2p_is_served
+}
+
+unnoticed()
+{
+	local status=0
+
+	p2p_start_verified_load || return
+	"$1" || status=1
+	p2p_end_verified_load && return "$status"
+}
+
+noticed()
+{
+	local status=0
+
+	p2p_start_load || return
+	"$1" || status=1
+	p2p_end_load
+	return "$status"
+}
+
+# Two at once: the host notices none of them.
+together()
+{
+	local status=0 other
+
+	p2p_start_verified_load || return
+	provider_rebound &
+	other=$!
+	drive_reset || status=1
+	wait $other || status=1
+	p2p_end_verified_load && return "$status"
+}
+
+all_events()
+{
+	printf 'unnoticed %s\n' "${UNNOTICED[@]}"
+	printf 'noticed %s\n' "${NOTICED[@]}"
+	echo "together"
+}
+
+cycle()
+{
+	local events
+
+	mapfile -t events < <(all_events)
+	event=${events[RANDOM % ${#events[@]}]}
+	# shellcheck disable=SC2086 # how, and what
+	$event && back_to_p2p && return
+	ktap_print_msg "after: $event"
+	return 1
+}
+
+# The first that fails ends it: what follows would only follow from it.
+cycles()
+{
+	local i event=
+
+	RANDOM=$seed
+	for ((i = 1; i <= CYCLES; i++)); do
+		cycle || return
+		((i % 10)) || ktap_print_msg "$i of $CYCLES cycles"
+	done
+}
+
+# Nothing waits longer than it takes to end what is in flight.
+bounded()
+{
+	local name status=0
+
+	for name in "${!longest[@]}"; do
+		ktap_print_msg "$name: ${longest[$name]} ms at most"
+		((longest[$name] <= WAIT_LIMIT)) || status=1
+	done
+	return "$status"
+}
+
+set_up()
+{
+	p2p_set_up_target "$(p2p_disk drive0)" "$provider" && p2p_is_served
+}
+
+ktap_print_header
+p2p_require p2pmem0 drive0 engine
+p2p_require_tools fio nvme ip
+p2p_has_dma_bios || p2p_skip_all "this kernel has no I/O by DMA address"
+provider=$(p2p_device p2pmem0)
+drive=$(p2p_device drive0)
+ktap_set_plan 3
+ktap_print_msg "seed $seed: repeat with P2P_SEED=$seed"
+set_up || ktap_exit_fail_msg "cannot set up the target"
+ktap_test_result "$CYCLES cycles, each served again, verified" cycles
+ktap_test_result "nothing waits for long" bounded
+ktap_test_result "all memory is back in the pool" p2p_pool_is_back "$provider"
+p2p_remove_target
+ktap_finished
