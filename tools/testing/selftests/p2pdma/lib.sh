@@ -103,11 +103,14 @@ p2p_insmod()
 # p2p_wait SECONDS COMMAND...: until the command is true
 p2p_wait()
 {
-	local end=$((SECONDS + $1))
+	local limit=$1 end=$((SECONDS + $1))
 
 	shift
 	until "$@"; do
-		((SECONDS < end)) || return 1
+		if ((SECONDS >= end)); then
+			ktap_print_msg "not within $limit s: $*"
+			return 1
+		fi
 		sleep 0.1
 	done
 }

@@ -75,7 +75,7 @@ disconnected()
 		p2p_start_load || return
 		p2p_disconnect || return
 		p2p_end_load
-		p2p_wait 10 p2p_pool_is_free "$provider" || return
+		p2p_wait "$P2P_LIMIT" p2p_pool_is_free "$provider" || return
 		p2p_connect || return
 	done
 	p2p_is_served
@@ -90,7 +90,7 @@ reset()
 		p2p_start_verified_load || return
 		timeout "$P2P_LIMIT" bash -c "echo 1 > $ctrl/reset_controller" ||
 			return
-		p2p_wait 20 grep -q live "$ctrl"/state || return
+		p2p_wait "$P2P_LIMIT" grep -q live "$ctrl"/state || return
 		p2p_end_verified_load || return
 	done
 	p2p_is_served
@@ -105,9 +105,9 @@ disabled()
 		p2p_start_load || return
 		timeout "$P2P_LIMIT" bash -c "echo 0 > $P2P_NS/enable" || return
 		p2p_end_load
-		p2p_wait 10 p2p_pool_is_free "$provider" || return
+		p2p_wait "$P2P_LIMIT" p2p_pool_is_free "$provider" || return
 		echo 1 > "$P2P_NS"/enable || return
-		p2p_wait 10 p2p_find_remote || return
+		p2p_wait "$P2P_LIMIT" p2p_find_remote || return
 	done
 	p2p_is_served
 }
@@ -128,7 +128,7 @@ unbound()
 		ktap_print_msg "a dead mapping was used"
 		return 1
 	fi
-	p2p_set_provider "$provider" && p2p_wait 10 p2p_find_remote &&
+	p2p_set_provider "$provider" && p2p_wait "$P2P_LIMIT" p2p_find_remote &&
 		p2p_is_served
 }
 
@@ -140,7 +140,7 @@ pool_free()
 
 use_provider()
 {
-	p2p_set_provider "$provider" && p2p_wait 10 p2p_find_remote
+	p2p_set_provider "$provider" && p2p_wait "$P2P_LIMIT" p2p_find_remote
 }
 
 set_up()
