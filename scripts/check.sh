@@ -138,10 +138,10 @@ run_items() {
 	item cost "$SCRIPTS/cost.sh"
 	item demo "$SCRIPTS/demo.sh"
 	item lint "$SCRIPTS/lint.sh"
-	flavour series debug switch bridge
+	flavour series debug bridge
 	[ "${1:-}" = all ] || return 0
 	# KASAN has a shadow of 1/8 of what is mapped, so not "large".
-	flavour series debug iommu-strict iommu-pt refused cmb
+	flavour series debug switch iommu-strict iommu-pt refused cmb
 	flavour base test bridge
 	guests_force_mr series-debug | run_guests
 	item cost-off "$SCRIPTS/cost.sh" off

@@ -38,6 +38,7 @@ def main():
                 sys.exit(f"{member.name}: not a file, directory or symlink")
             out.write(b"M %s inline %s\n" % (mode, quoted(path)))
             data(out, content)
+            # It would remember all of them.
             archive.members = []
 
 

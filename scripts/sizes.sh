@@ -37,7 +37,7 @@ may_grow() {
 compare() {
 	local struct before after same
 	while read -r struct before same after; do
-		[ "$struct" = "$same" ]
+		[ "$struct" = "$same" ] || die "$struct compared with $same"
 		printf '%-15s %-10s %-12s %5d %6d\n' "$struct" "$1" "$2" \
 			"$before" "$after"
 		[ $((after - before)) = "$(may_grow "$struct" "$1" "$2")" ] || {

@@ -144,13 +144,6 @@ run_rows()
 	done
 }
 
-set_up()
-{
-	p2p_insmod p2pmem_provider && p2p_load_rnic &&
-		p2p_add_target "$drive" &&
-		p2p_set_provider "$(p2p_device p2pmem0)" && p2p_connect
-}
-
 # A kernel without the series must not pass for one with it, nor the reverse.
 require_kernel()
 {
@@ -175,7 +168,8 @@ p2p_require_tools fio nvme ip
 require_kernel
 drive=$(p2p_disk drive0)
 ktap_set_plan 26
-set_up || ktap_exit_fail_msg "cannot set up the target"
+p2p_set_up_target "$drive" "$(p2p_device p2pmem0)" ||
+	ktap_exit_fail_msg "cannot set up the target"
 ktap_test_pass "connected"
 # shellcheck disable=SC2059 # the format is a constant
 printf "$ROW" data op bs QD I/Os bytes verified by-addr mappings BAR

@@ -245,11 +245,16 @@ p2p_set_provider()
 	{ echo 1 > "$P2P_NS"/enable; } 2> /dev/null
 }
 
+# p2p_set_up_disk DISK: all devices, and a target that is not enabled yet
+p2p_set_up_disk()
+{
+	p2p_insmod p2pmem_provider && p2p_load_rnic && p2p_add_target "$1"
+}
+
 # p2p_set_up_target DISK PROVIDER: a namespace with p2pmem, and a host connected
 p2p_set_up_target()
 {
-	p2p_insmod p2pmem_provider && p2p_load_rnic && p2p_add_target "$1" &&
-		p2p_set_provider "$2" && p2p_connect
+	p2p_set_up_disk "$1" && p2p_set_provider "$2" && p2p_connect
 }
 
 p2p_remove_target()

@@ -143,13 +143,6 @@ use_provider()
 	p2p_set_provider "$provider" && p2p_wait "$P2P_LIMIT" p2p_find_remote
 }
 
-set_up()
-{
-	p2p_insmod p2pmem_provider && p2p_load_rnic &&
-		p2p_add_target "$(p2p_disk drive0)" &&
-		p2p_set_provider "$small" && p2p_connect
-}
-
 ktap_print_header
 p2p_require p2pmem0 p2pmem1 drive0 engine
 p2p_require_tools fio nvme ip
@@ -158,7 +151,8 @@ small=$(p2p_device p2pmem1)
 ktap_set_plan 7
 has_dma_bios=0
 p2p_has_dma_bios && has_dma_bios=1
-set_up || ktap_exit_fail_msg "cannot set up the target"
+p2p_set_up_target "$(p2p_disk drive0)" "$small" ||
+	ktap_exit_fail_msg "cannot set up the target"
 
 ktap_test_result "pool exhausted" exhausted
 ktap_test_result "another provider" use_provider

@@ -102,11 +102,6 @@ unpublished()
 	return "$status"
 }
 
-set_up()
-{
-	p2p_insmod p2pmem_provider && p2p_load_rnic && p2p_add_target "$drive"
-}
-
 ktap_print_header
 p2p_require p2pmem0 drive0 engine
 p2p_require_tools ip
@@ -114,7 +109,7 @@ provider=$(p2p_device p2pmem0)
 far=$(p2p_device far)
 drive=$(p2p_disk drive0)
 ktap_set_plan 8
-set_up || ktap_exit_fail_msg "cannot set up the target"
+p2p_set_up_disk "$drive" || ktap_exit_fail_msg "cannot set up the target"
 
 ktap_test_result "registered and published" registered
 ktap_test_result "unknown device" unknown

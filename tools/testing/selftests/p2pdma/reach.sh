@@ -10,15 +10,15 @@
 
 case $P2PDMA_TOPOLOGY in
 switch) expected="bus address" ;;
-bridge | iommu-pt) expected="physical address" ;;
-iommu-lazy | iommu-strict) expected="address of the IOMMU" ;;
+bridge | cmb | iommu-pt) expected="physical address" ;;
+iommu-lazy | iommu-strict | large) expected="address of the IOMMU" ;;
 refused) expected="nothing" ;;
 esac
 
 # bar_mappings: "DEVICE DMA-ADDRESS PHYSICAL-ADDRESS" of each in the trace
 bar_mappings()
 {
-	local first last
+	local first last device dma phys
 
 	read -r first last <<< "$(p2p_bar_range p2pmem0)"
 	grep ' dma_map_phys: ' $P2P_TRACE/trace |
@@ -34,7 +34,7 @@ bar_mappings()
 # What the mappings are that were made for a device
 kind_of()
 {
-	local device=$1 mine number
+	local device=$1 mine number dma phys
 
 	mine=$(grep "^$device " /tmp/mappings)
 	number=$(grep -c . <<< "$mine")
@@ -73,9 +73,8 @@ transfers()
 	local before
 
 	before=$(p2p_stat requests)
-	p2p_fio "$remote" --rw=randwrite --bs=64k --size=8m --iodepth=8 \
-		--verify=crc32c --verify_fatal=1 || return
-	(($(p2p_stat requests) - before >= 256 && $(p2p_stat fallbacks) == 0))
+	p2p_verify || return
+	(($(p2p_stat requests) - before >= 512 && $(p2p_stat fallbacks) == 0))
 }
 
 reached()
@@ -98,9 +97,7 @@ not_with()
 
 from_system_memory()
 {
-	p2p_set_provider 0 && p2p_connect || return
-	p2p_fio "$remote" --rw=randwrite --bs=64k --size=8m --iodepth=8 \
-		--verify=crc32c --verify_fatal=1 &&
+	p2p_set_provider 0 && p2p_connect && p2p_verify &&
 		(($(p2p_stat requests) == 0)) && p2p_pool_is_free "$provider"
 }
 
@@ -116,19 +113,14 @@ refused()
 	p2p_disconnect
 }
 
-set_up()
-{
-	p2p_insmod p2pmem_provider && p2p_load_rnic &&
-		p2p_add_target "$(p2p_disk drive0)"
-}
-
 ktap_print_header
 [[ $expected ]] || p2p_skip_all "needs an emulated machine"
 p2p_require p2pmem0 drive0 engine
 p2p_require_tools fio nvme ip
 p2p_has_dma_bios || p2p_skip_all "this kernel has no I/O by DMA address"
 provider=$(p2p_device p2pmem0)
-set_up || ktap_exit_fail_msg "cannot set up the target"
+p2p_set_up_disk "$(p2p_disk drive0)" ||
+	ktap_exit_fail_msg "cannot set up the target"
 if [[ $expected == nothing ]]; then refused; else reached; fi
 p2p_remove_target
 ktap_finished

@@ -41,7 +41,7 @@ static int provider_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	resource_size_t size = pci_resource_len(pdev, PROVIDER_BAR);
 	int ret;
 
-	/* Pages come and go by subsections: __add_pages() warns of less. */
+	/* Kernels that make its pages at once warn of less. */
 	if (size < SUBSECTION_SIZE) {
 		pci_err(pdev, "BAR %d has %pap bytes: make it at least %#lx\n",
 			PROVIDER_BAR, &size, SUBSECTION_SIZE);
