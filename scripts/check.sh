@@ -22,9 +22,10 @@ DEBUG_ONLY='bio_features\.sh|dma_bio_faults|refusals\.sh'
 tests_of() {
 	case $1 in
 	bridge) echo '.*' ;;
-	switch) echo 'bio\.sh|dmatest\.sh|nvmet\.sh|nvmet_events\.sh|p2pmem_user|provider\.sh|reach\.sh|user_load\.sh|verbs\.sh' ;;
-	iommu-strict) echo 'bio\.sh|dma_bio|iommu|nvmet\.sh|nvmet_events\.sh|p2pmem_user|reach\.sh|user_load\.sh' ;;
-	iommu-*) echo 'iommu|nvmet\.sh|reach\.sh' ;;
+	switch) echo 'bio\.sh|churn\.sh|dmatest\.sh|nvmet\.sh|nvmet_events\.sh|p2pmem_user|provider\.sh|reach\.sh|user_load\.sh|verbs\.sh' ;;
+	iommu-strict) echo 'bio\.sh|churn\.sh|dma_bio|iommu|nvmet\.sh|nvmet_events\.sh|p2pmem_user|reach\.sh|user_load\.sh' ;;
+	iommu-lazy) echo 'churn\.sh|iommu|nvmet\.sh|reach\.sh' ;;
+	iommu-pt) echo 'iommu|nvmet\.sh|reach\.sh' ;;
 	refused) echo 'reach\.sh' ;;
 	large) echo 'large\.sh' ;;
 	cmb) echo 'cmb\.sh' ;;
@@ -37,7 +38,7 @@ tests() {
 	[ "$2" = large ] || leave_out+='|large\.sh'
 	[ "$2" = cmb ] || leave_out+='|cmb\.sh'
 	[[ $2 = iommu-lazy || $2 = iommu-strict ]] || leave_out+='|iommu'
-	[ "${1#*-}" = debug ] || leave_out+="|$DEBUG_ONLY"
+	[[ $1 = *-debug* ]] || leave_out+="|$DEBUG_ONLY"
 	sed 's/.*://' "$BUILD/tests-$1/kselftest-list.txt" |
 		grep -xE "$(tests_of "$2")" | grep -vxE "$leave_out"
 }
@@ -64,9 +65,9 @@ guests_force_mr() {
 # A debug kernel is several times slower.
 guest_options() {
 	case $1 in
-	*-debug) echo --timeout 900 --mem 2048 --var P2P_LIMIT=300 \
+	*-debug*) echo --timeout 900 --mem 2048 --var P2P_LIMIT=300 \
 		--var P2P_FUZZ_SECONDS=15 --var P2P_CYCLES=4 ;;
-	*) echo --timeout 300 ;;
+	*) echo --timeout 480 --var P2P_CYCLES=20 ;;
 	esac
 }
 
@@ -113,15 +114,26 @@ run_guests() {
 	wait
 }
 
-# flavour TREE CONFIG TOPOLOGY...: build a kernel and its tests, run them.
-flavour() {
+# built TREE CONFIG: a kernel and its tests
+built() {
 	local failed
 	failed=$(count FAIL)
 	item "kernel-$1-$2" "$SCRIPTS/kernel.sh" build "$1" "$2"
 	item "tests-$1-$2" "$SCRIPTS/kernel.sh" tests "$1" "$2"
+	[ "$(count FAIL)" = "$failed" ]
+}
+
+# flavour TREE CONFIG TOPOLOGY...: build a kernel and its tests, run them.
+flavour() {
 	# Without them there is no list of tests either; that has been counted.
-	[ "$(count FAIL)" = "$failed" ] || return 0
+	built "$1" "$2" || return 0
 	guests "$1-$2" "${@:3}" | run_guests
+}
+
+# What BLK_ERROR_INJECTION makes a difference to
+injected_errors() {
+	built series debug+inject || return 0
+	guests series-debug+inject bridge | grep '^dma_bio_faults' | run_guests
 }
 
 run_items() {
@@ -144,6 +156,7 @@ run_items() {
 	flavour series debug switch iommu-strict iommu-pt refused cmb
 	flavour base test bridge
 	guests_force_mr series-debug | run_guests
+	injected_errors
 	item cost-off "$SCRIPTS/cost.sh" off
 	item each-patch-builds "$SCRIPTS/kernel.sh" each series test
 }

@@ -164,6 +164,63 @@ p2p_scrub()
 	[[ $(p2p_ask scrub "$1") == ok ]]
 }
 
+# p2p_is_there NAME
+p2p_is_there()
+{
+	[[ -e /sys/bus/pci/devices/$(p2p_device "$1") ]]
+}
+
+# p2p_slot NAME: the port that it is plugged into
+p2p_slot()
+{
+	local device
+
+	p2p_is_there "$1" || return
+	device=$(readlink -f "/sys/bus/pci/devices/$(p2p_device "$1")")
+	basename "${device%/*}"
+}
+
+# p2p_slot_is_off SLOT: power and its indicator, which is the last thing that the
+# kernel does when a device goes
+p2p_slot_is_off()
+{
+	(((0x$(setpci -s "$1" CAP_EXP+18.w) >> 8 & 7) == 7))
+}
+
+# p2p_unplug NAME: as somebody does who presses the button at the slot first. That
+# may be regretted for five seconds.
+p2p_unplug()
+{
+	local slot
+
+	slot=$(p2p_slot "$1") && [[ $(p2p_ask unplug "$1") == ok ]] &&
+		p2p_wait "$P2P_LIMIT" p2p_slot_is_off "$slot"
+}
+
+# p2p_pull NAME: as somebody does who presses none. The emulated slot lets go of the
+# device when it is off; the kernel is told when it is on again, because it did not
+# switch it off.
+p2p_pull()
+{
+	local slot
+
+	slot=$(p2p_slot "$1") &&
+		setpci -s "$slot" CAP_EXP+18.w=0700:0720 CAP_EXP+18.w=0120:0720 &&
+		p2p_wait "$P2P_LIMIT" p2p_slot_is_off "$slot"
+}
+
+# p2p_plug NAME: what was unplugged or pulled. It may be busy yet.
+p2p_plug()
+{
+	p2p_wait "$P2P_LIMIT" p2p_plug_now "$1" &&
+		p2p_wait "$P2P_LIMIT" p2p_is_there "$1"
+}
+
+p2p_plug_now()
+{
+	[[ $(p2p_ask plug "$1") == ok ]]
+}
+
 # --- network card ---
 
 p2p_make_netdev()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# shellcheck disable=SC2154  # work and count are run.sh's
+# shellcheck disable=SC2154  # work, count and topo_args are run.sh's
 #
 # The host's end of the control channel. The guest sends a line, its first word
 # is the command; the function control_<command> answers with one line.
@@ -56,12 +56,85 @@ control_count()
 		     }'
 }
 
+# monitor JSON: tell QEMU, print its answer, leave out what else it reports
+monitor()
+{
+	local answer
+
+	echo "$1" >&4
+	while read -r answer <&3; do
+		if [[ $answer == '{"return": '* || $answer == '{"error": '* ]]; then
+			echo "$answer"
+			return
+		fi
+	done
+}
+
+# monitor_ok JSON: "ok" or what is wrong
+monitor_ok()
+{
+	local answer
+
+	answer=$(monitor "$1")
+	if [[ $answer == '{"return": {}}'* || $answer == '{"return": ""}'* ]]; then
+		echo ok
+	else
+		echo "error $answer"
+	fi
+}
+
+# control_made ID: QEMU's argument that made it
+control_made()
+{
+	local argument
+
+	for argument in "${topo_args[@]}"; do
+		if [[ $1 =~ ^[a-z0-9-]+$ && $argument == *",id=$1,"* ]]; then
+			echo "$argument"
+			return
+		fi
+	done
+	return 1
+}
+
+# monitor_line COMMAND: of QEMU's monitor for people, which knows -device's syntax
+monitor_line()
+{
+	monitor_ok '{"execute": "human-monitor-command",
+		     "arguments": {"command-line": "'"$1"'"}}'
+}
+
+# unplug DEVICE: ask the guest for it, as the button at a slot does
+control_unplug()
+{
+	control_made "$1" > /dev/null || { echo "error no device '$1'"; return; }
+	monitor_ok '{"execute": "device_del", "arguments": {"id": "'"$1"'"}}'
+}
+
+# plug DEVICE: it is again what it was at the start. Its memory is another of the same
+# file, because QEMU 7.2 aborts if a device is given one that was another's.
+control_plug()
+{
+	local argument memory answer=ok
+
+	argument=$(control_made "$1") || { echo "error no device '$1'"; return; }
+	if [[ $argument == *,memdev=* ]]; then
+		plugged=$((plugged + 1))
+		memory=$(control_made "mem-$1")
+		answer=$(monitor_line "object_add ${memory/,id=mem-$1/,id=mem-$1-$plugged}")
+		argument=${argument/,memdev=mem-$1/,memdev=mem-$1-$plugged}
+	fi
+	[[ $answer != ok ]] || answer=$(monitor_line "device_add $argument")
+	echo "$answer"
+}
+
 control_serve()
 {
-	local command name argument
+	local command name argument plugged=0
 
+	monitor '{"execute": "qmp_capabilities"}' > /dev/null
 	while read -r command name argument; do
-		if [[ $command =~ ^[a-z_]+$ && $command != @(serve|backing) ]] &&
+		if [[ $command =~ ^[a-z_]+$ && $command != @(serve|backing|made) ]] &&
 		   declare -F "control_$command" > /dev/null; then
 			"control_$command" "$name" "$argument"
 		else

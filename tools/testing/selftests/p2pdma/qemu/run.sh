@@ -141,7 +141,7 @@ prepare()
 	for name in console output result control qemu; do
 		: > "$log/$name.log"
 	done
-	mkfifo "$work"/{ctl,out}.{in,out}
+	mkfifo "$work"/{ctl,out,qmp}.{in,out}
 }
 
 # Every child ends with the run.
@@ -263,6 +263,8 @@ make_args()
 		-chardev "file,id=result,path=$log/result.log"
 		-chardev "pipe,id=out,path=$work/out"
 		-chardev "pipe,id=ctl,path=$work/ctl"
+		-chardev "pipe,id=qmp,path=$work/qmp"
+		-mon chardev=qmp,mode=control
 		-device "virtio-serial-pci,addr=3"
 	)
 	for port in result out ctl; do
@@ -286,13 +288,14 @@ start_qemu()
 # too, whether QEMU ever opened them or not.
 boot()
 {
-	exec 5<> "$work/out.out" 6<> "$work/ctl.out" 7<> "$work/ctl.in"
-	tee "$log/output.log" < "$work/out.out" 5>&- 6>&- 7>&- &
+	exec 5<> "$work/out.out" 6<> "$work/ctl.out" 7<> "$work/ctl.in" \
+		8<> "$work/qmp.out" 9<> "$work/qmp.in"
+	tee "$log/output.log" < "$work/out.out" 5>&- 6>&- 7>&- 8>&- 9>&- &
 	control_serve < "$work/ctl.out" > "$work/ctl.in" 2> "$log/control.log" \
-		5>&- 6>&- 7>&- &
-	start_qemu 5>&- 6>&- 7>&-
+		3< "$work/qmp.out" 4> "$work/qmp.in" 5>&- 6>&- 7>&- 8>&- 9>&- &
+	start_qemu 5>&- 6>&- 7>&- 8>&- 9>&-
 	qemu_status=$?
-	exec 5>&- 6>&- 7>&-
+	exec 5>&- 6>&- 7>&- 8>&- 9>&-
 	wait
 }
 

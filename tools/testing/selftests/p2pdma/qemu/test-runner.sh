@@ -47,13 +47,15 @@ add_tests()
 			[[ $answer == $1 ]] || echo -n "not "
 			echo "ok $number $1"
 		}
-		echo 1..7
+		echo 1..9
 		for bar in $P2PDMA_BARS; do
 			ask scrub "${bar%=*}"; check ok
 		done
 		ask witness p2pmem0 "two  words"; check absent
 		ask witness none x; check "error no BAR*"
 		ask serve x; check "error unknown command*"
+		ask unplug none; check "error no device*"
+		ask plug none; check "error no device*"
 		ask count; check "error instructions are not counted*"
 	END
 }

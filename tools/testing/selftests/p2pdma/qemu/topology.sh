@@ -21,7 +21,8 @@ topo_devices=(
 	"formats formats 64M"
 )
 
-topo_args=()
+# Slots are the kernel's PCIe hotplug driver's, not ACPI's.
+topo_args=(-global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off)
 topo_cmdline=()
 topo_bars=()
 topo_devs=()
