@@ -8,7 +8,8 @@ help:
 	@echo 'make demo            show peer-to-peer I/O in an emulated machine'
 	@echo 'make demo BASELINE=1 the same on the unpatched kernel'
 	@echo 'make check           all tests that take minutes; results in build/log'
-	@echo 'make check-all       also the debug kernel, the base, and each patch'
+	@echo 'make check-all       also what takes hours: each patch, more of the debug kernel'
+	@echo 'make soak            devices that come and go, for SOAK_MINUTES (60)'
 	@echo 'make tree            patches/ and the new files -> build/linux'
 	@echo 'make export          commits in build/linux -> patches/ and new files'
 	@echo 'make series          the complete mails in build/series'
@@ -52,6 +53,9 @@ check: setup
 check-all: setup
 	@scripts/check.sh all
 
+soak: setup
+	@scripts/check.sh soak
+
 clean:
 	@scripts/tree.sh clean
 
@@ -59,4 +63,4 @@ distclean:
 	@scripts/tree.sh distclean
 
 .PHONY: help setup tree export series kernel demo shell lint check check-all \
-	clean distclean
+	soak clean distclean

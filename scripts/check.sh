@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Run all tests and say how each went.  "check.sh all" adds the slow ones.
+# Run all tests and say how each went.  "check.sh all" adds the slow ones,
+# "check.sh soak" runs one of them for SOAK_MINUTES.
 #
 # The last line is "N passed, N failed, N skipped"; the exit status is 1 if
 # one failed.  Whatever cannot be built or started has failed.
@@ -161,6 +162,22 @@ run_items() {
 	item each-patch-builds "$SCRIPTS/kernel.sh" each series test
 }
 
+# Devices come and go, in one topology after the other, each time with another
+# seed.  A round that has begun is finished.
+soak() {
+	local end=$((SECONDS + ${SOAK_MINUTES:-60} * 60)) round=0 flavour topology
+	built series test && built series debug || return 0
+	while [ $SECONDS -lt "$end" ]; do
+		round=$((round + 1))
+		for topology in switch bridge iommu-lazy iommu-strict; do
+			for flavour in series-test series-debug; do
+				echo "churn-$round-$flavour-$topology" \
+					"$flavour $topology churn.sh"
+			done
+		done | run_guests
+	done
+}
+
 count() { grep -cx "$1" "$tmp/verdicts" || true; }
 
 make_tmp
@@ -168,7 +185,9 @@ exec 8>/dev/null
 show=1
 item tree "$SCRIPTS/tree.sh" tree
 # Without it, all that follows would test something else.
-[ "$(count FAIL)" != 0 ] || run_items "$@"
+if [ "$(count FAIL)" = 0 ]; then
+	if [ "${1:-}" = soak ]; then soak; else run_items "$@"; fi
+fi
 failed=$(count FAIL)
 echo "$(count PASS) passed, $failed failed, $(count SKIP) skipped"
 [ "$failed" = 0 ]
