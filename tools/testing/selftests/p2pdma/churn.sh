@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Providers, drives, network cards, hosts and namespaces come and go at random
-# while there is load, by their drivers and by their slots. After each of these cycles the target serves from
-# peer-to-peer memory again, and every byte is right; in the end all memory is back
-# in the pool. What has to wait for transfers in flight does not wait for long.
+# while there is load, by their drivers and by their slots. After each of these
+# cycles the target serves from peer-to-peer memory again, and every byte is right;
+# in the end all memory is back in the pool. What has to wait for transfers in
+# flight does not wait for long.
 #
 # P2P_CYCLES says how many, P2P_SEED repeats a run.
 

@@ -264,7 +264,7 @@ make_args()
 		-chardev "pipe,id=out,path=$work/out"
 		-chardev "pipe,id=ctl,path=$work/ctl"
 		-chardev "pipe,id=qmp,path=$work/qmp"
-		-mon chardev=qmp,mode=control
+		-mon "chardev=qmp,mode=control"
 		-device "virtio-serial-pci,addr=3"
 	)
 	for port in result out ctl; do

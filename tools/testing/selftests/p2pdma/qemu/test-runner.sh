@@ -115,9 +115,9 @@ check_guests()
 {
 	check green "run: pass.sh: PASS"
 	check green "run: skip.sh: SKIP (no such device)"
-	check green "run: control.sh: PASS (7 results"
+	check green "run: control.sh: PASS (9 results"
 	check green "exit 0"
-	check bridge "run: control.sh: PASS (7 results"
+	check bridge "run: control.sh: PASS (9 results"
 	check skip "exit 4"
 	check fail "run: pass.sh: PASS"
 	check fail "run: fail.sh: FAIL (exit status 1)"
