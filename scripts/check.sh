@@ -134,7 +134,8 @@ flavour() {
 # What BLK_ERROR_INJECTION makes a difference to
 injected_errors() {
 	built series debug+inject || return 0
-	guests series-debug+inject bridge | grep '^dma_bio_faults' | run_guests
+	echo "injected-errors series-debug+inject bridge dma_bio_faults" \
+		"$(parameters bridge dma_bio_faults)" | run_guests
 }
 
 run_items() {
@@ -165,7 +166,10 @@ run_items() {
 # Devices come and go, in one topology after the other, each time with another
 # seed.  A round that has begun is finished.
 soak() {
-	local end=$((SECONDS + ${SOAK_MINUTES:-60} * 60)) round=0 flavour topology
+	local minutes=${SOAK_MINUTES:-60} round=0 flavour topology end
+	[[ $minutes =~ ^[1-9][0-9]*$ ]] ||
+		die "SOAK_MINUTES=$minutes: not a number of minutes"
+	end=$((SECONDS + minutes * 60))
 	built series test && built series debug || return 0
 	while [ $SECONDS -lt "$end" ]; do
 		round=$((round + 1))

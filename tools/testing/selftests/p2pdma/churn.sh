@@ -22,11 +22,6 @@ UNNOTICED=(provider_rebound provider_reloaded drive_reset host_reset)
 NOTICED=(namespace_cycled host_reconnected drive_rebound card_reloaded
 	 port_relinked)
 
-# In an emulated machine, which has hands for it. The kernel's hotplug driver takes
-# its locks in two orders, which lockdep would report.
-UNNOTICED_SLOTS=(provider_unplugged)
-NOTICED_SLOTS=(drive_unplugged card_unplugged)
-
 seed=${P2P_SEED:-$RANDOM}
 times=/tmp/churn.times	# a file, because two of them can end at a time
 
@@ -256,9 +251,11 @@ provider=$(p2p_device p2pmem0)
 drive=$(p2p_device drive0)
 pci_reset=/sys/bus/pci/devices/$drive/reset
 [[ ! -e $pci_reset ]] || UNNOTICED+=(drive_flr)
+# An emulated machine has hands for it. The kernel's hotplug driver takes its locks in
+# two orders, which lockdep would report.
 if [[ $P2PDMA_TOPOLOGY && ! -e /proc/lockdep ]]; then
-	UNNOTICED+=("${UNNOTICED_SLOTS[@]}")
-	NOTICED+=("${NOTICED_SLOTS[@]}")
+	UNNOTICED+=(provider_unplugged)
+	NOTICED+=(drive_unplugged card_unplugged)
 fi
 ktap_set_plan 3
 ktap_print_msg "seed $seed: repeat with P2P_SEED=$seed"
