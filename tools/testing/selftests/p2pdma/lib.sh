@@ -375,14 +375,18 @@ p2p_disconnect()
 
 # --- load ---
 
-# p2p_fio DISK ARGUMENT...: fio without the page cache; its output only on failure
+# Without the page cache. Where a disk has gone it must not make a file of that name,
+# because then the disk could not come back.
+P2P_FIO=(fio --direct=1 --ioengine=libaio --thread --allow_file_create=0)
+
+# p2p_fio DISK ARGUMENT...: its output only on failure
 p2p_fio()
 {
 	local disk=$1 log=/tmp/fio.log
 
 	shift
-	timeout "$P2P_LIMIT" fio --name=p2pdma --filename="$disk" --direct=1 \
-		--ioengine=libaio --thread --output=$log "$@" 2> /tmp/fio.err ||
+	timeout "$P2P_LIMIT" "${P2P_FIO[@]}" --name=p2pdma --filename="$disk" \
+		--output=$log "$@" 2> /tmp/fio.err ||
 		{ p2p_log fio $log; p2p_log fio /tmp/fio.err; return 1; }
 }
 
@@ -415,9 +419,9 @@ p2p_check()
 # Load that is meant to be interrupted: errors are expected, hangs are not.
 p2p_start_load()
 {
-	timeout "$P2P_LIMIT" fio --name=load --filename="$remote" --direct=1 \
-		--ioengine=libaio --thread --rw=randrw --bs=64k --iodepth=32 \
-		--size=64M --numjobs=2 --time_based --runtime=30 \
+	timeout "$P2P_LIMIT" "${P2P_FIO[@]}" --name=load --filename="$remote" \
+		--rw=randrw --bs=64k --iodepth=32 --size=64M --numjobs=2 \
+		--time_based --runtime=30 \
 		--output=/tmp/load.log 2> /tmp/load.err &
 	p2p_load=$!
 	sleep 1
@@ -434,8 +438,8 @@ p2p_end_load()
 # Load that must not notice: verified, and no error.
 p2p_start_verified_load()
 {
-	timeout "$P2P_LIMIT" fio --name=verified --filename="$remote" --direct=1 \
-		--ioengine=libaio --thread --rw=randwrite --bs=64k --iodepth=16 \
+	timeout "$P2P_LIMIT" "${P2P_FIO[@]}" --name=verified \
+		--filename="$remote" --rw=randwrite --bs=64k --iodepth=16 \
 		--size=48M --io_size=128M --loops=2 --verify=crc32c \
 		--verify_fatal=1 --serialize_overlap=1 \
 		--output=/tmp/load.log 2> /tmp/load.err &
