@@ -8,14 +8,6 @@
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# What the kernel can be told to do is tried in one of the topologies.
-parameters() {
-	case "$1 $2" in
-	'bridge refusals.sh') echo nvme_core.multipath=Y ;;
-	'bridge dma_bio'*) echo nvme.poll_queues=1 ;;
-	esac
-}
-
 # Only the debug kernel has the drivers and the features that these need.
 DEBUG_ONLY='bio_features\.sh|dma_bio_faults|refusals\.sh'
 
@@ -44,23 +36,44 @@ tests() {
 		grep -xE "$(tests_of "$2")" | grep -vxE "$leave_out"
 }
 
-# guests FLAVOUR TOPOLOGY...: a line "NAME FLAVOUR TOPOLOGY TEST [PARAMETER]" for
-# each test; one guest each.
+# guest_of TEST: the long ones have a guest for themselves, the others share
+# one, because its start takes longer than they do.
+guest_of() {
+	case $1 in
+	bio_features.sh|churn.sh|nvmet.sh|nvmet_events.sh|refusals.sh) echo "${1%.sh}" ;;
+	dma_bio*) echo bios ;;
+	*) echo others ;;
+	esac
+}
+
+# What the kernel can be told to do is tried in one of the topologies.
+parameters() {
+	case "$1 $2" in
+	'bridge refusals') echo nvme_core.multipath=Y ;;
+	'bridge bios') echo nvme.poll_queues=1 ;;
+	esac
+}
+
+# guests FLAVOUR TOPOLOGY...: a line for queue() for each of them
 guests() {
-	local flavour=$1 topology test
+	local flavour=$1 topology guest test
+	local -A of
 	for topology in "${@:2}"; do
-		tests "$flavour" "$topology" | while read -r test; do
-			echo "${test%.sh}-$flavour-$topology" "$flavour" \
-				"$topology" "$test" \
-				"$(parameters "$topology" "$test")"
+		of=()
+		for test in $(tests "$flavour" "$topology"); do
+			of[$(guest_of "$test")]+=" $test"
 		done
+		for guest in "${!of[@]}"; do
+			echo "guest $guest-$flavour-$topology $flavour $topology" \
+				"$(parameters "$topology" "$guest") ${of[$guest]}"
+		done | sort
 	done
 }
 
 # The same data path, with a memory registration for each transfer.
 guests_force_mr() {
-	echo "nvmet-$1-force_mr $1 switch nvmet.sh ib_core.force_mr=1"
-	echo "events-$1-force_mr $1 bridge nvmet_events.sh ib_core.force_mr=1"
+	echo "guest nvmet-$1-force_mr $1 switch ib_core.force_mr=1 nvmet.sh"
+	echo "guest nvmet_events-$1-force_mr $1 bridge ib_core.force_mr=1 nvmet_events.sh"
 }
 
 # A debug kernel is several times slower.
@@ -68,16 +81,47 @@ guest_options() {
 	case $1 in
 	*-debug*) echo --timeout 900 --mem 2048 --var P2P_LIMIT=300 \
 		--var P2P_FUZZ_SECONDS=15 --var P2P_CYCLES=4 ;;
-	*) echo --timeout 480 --var P2P_CYCLES=20 ;;
+	*) echo --timeout 580 --var P2P_CYCLES=50 ;;
 	esac
 }
 
-# guest FLAVOUR TOPOLOGY TEST [KERNEL-PARAMETER]...
-guest() {
+# run_guest FLAVOUR TOPOLOGY PARAMETERS TEST...
+run_guest() {
 	# shellcheck disable=SC2046 # several options
 	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.sh" \
 		--kernel "$BUILD/kernel-$1" --tests "$BUILD/tests-$1" \
-		--topology "$2" --append "${*:4}" $(guest_options "$1") "$3"
+		--topology "$2" --append "$3" $(guest_options "$1") "${@:4}"
+}
+
+# report VERDICT NAME [LOG]: in one piece, because two may end at the same time
+report() {
+	local details=
+	[ "$1" != FAIL ] || details=$(show_errors "$3" 2>&1)
+	echo "$1" >>"$tmp/verdicts"
+	echo "$1 $2${details:+
+$details
+log: $3}"
+}
+
+# guest NAME FLAVOUR TOPOLOGY [NAME=VALUE]... TEST...: the runner judges each test,
+# and names what else is wrong.  Kernel parameters have values, tests have not.
+guest() {
+	local name=$1 flavour=$2 topology=$3 log=$LOGS/$1.log status=0
+	local word what verdict rest tests=() parameters=() failed=0
+	for word in "${@:4}"; do
+		if [[ $word = *=* ]]; then parameters+=("$word"); else tests+=("$word"); fi
+	done
+	run_guest "$flavour" "$topology" "${parameters[*]}" "${tests[@]}" \
+		>"$log" 2>&1 || status=$?
+	for word in "${tests[@]}"; do
+		grep -q "^run: $word: " "$log" || echo "run: $word: FAIL (not run)" >>"$log"
+	done
+	while read -r _ what verdict rest; do
+		what=${what%:}
+		report "$verdict" "${what%.sh}-${name#*-} $rest" "$log"
+		[ "$verdict" != FAIL ] || failed=1
+	done < <(grep '^run: ' "$log")
+	[[ $failed = 1 || $status = 0 || $status = 4 ]] || report FAIL "$name" "$log"
 }
 
 # The runner's own tests: what must be red, is.
@@ -86,36 +130,31 @@ runner() {
 		--kernel "$BUILD/kernel-series-test"
 }
 
-# item NAME COMMAND...: run it, keep its output, print its verdict in one
-# piece, because two may end at the same time.
+# item NAME COMMAND...: run it, keep and show its output, report what it returns.
 item() {
-	local name=$1 log=$LOGS/$1.log start=$SECONDS status=0 verdict details=
+	local name=$1 log=$LOGS/$1.log start=$SECONDS status=0 verdict
 	shift
 	("$@") 2>&1 | tee "$log" >&"$show" || status=$?
 	case $status in
 	0) verdict=PASS ;;
 	4) verdict=SKIP ;;
-	*) verdict=FAIL details=$(show_errors "$log" 2>&1) ;;
+	*) verdict=FAIL ;;
 	esac
-	echo "$verdict" >>"$tmp/verdicts"
-	echo "$verdict $name ($((SECONDS - start)) s)${details:+
-$details
-log: $log}"
+	report "$verdict" "$name ($((SECONDS - start)) s)" "$log"
 }
 
-# run_guests: those on standard input, two at a time
-run_guests() {
-	local name flavour topology test parameters running=0 show=8
-	while read -r name flavour topology test parameters; do
+# queue: run the lines on standard input, two at a time
+queue() {
+	local line running=0 show=8
+	while read -ra line; do
 		if [ "$running" = 2 ]; then wait -n; else ((++running)); fi
-		# shellcheck disable=SC2086 # several parameters
-		item "$name" guest "$flavour" "$topology" "$test" $parameters \
-			</dev/null &
+		"${line[@]}" </dev/null &
 	done
 	wait
 }
 
-# built TREE CONFIG: a kernel and its tests
+# built TREE CONFIG: a kernel and its tests.  Without them there is no list of
+# tests either; that is counted once.
 built() {
 	local failed
 	failed=$(count FAIL)
@@ -124,41 +163,50 @@ built() {
 	[ "$(count FAIL)" = "$failed" ]
 }
 
-# flavour TREE CONFIG TOPOLOGY...: build a kernel and its tests, run them.
-flavour() {
-	# Without them there is no list of tests either; that has been counted.
-	built "$1" "$2" || return 0
-	guests "$1-$2" "${@:3}" | run_guests
-}
-
-# What BLK_ERROR_INJECTION makes a difference to
-injected_errors() {
-	built series debug+inject || return 0
-	echo "injected-errors series-debug+inject bridge dma_bio_faults" \
-		"$(parameters bridge dma_bio_faults)" | run_guests
-}
-
+# Kernels first, with both processors; then all that uses them.
 run_items() {
+	local queue=$tmp/queue
 	item series "$SCRIPTS/tree.sh" series
-	item tooling "$SCRIPTS/test-tree.sh"
-	item kunit "$SCRIPTS/kunit.sh"
-	flavour series test switch bridge iommu-lazy iommu-strict iommu-pt \
-		refused large cmb
-	guests_force_mr series-test | run_guests
-	item verdict "$TOP/$TESTS_DIR/qemu/test-verdict.sh"
-	item runner runner
-	flavour base test switch large cmb
-	item sizes "$SCRIPTS/sizes.sh"
-	item cost "$SCRIPTS/cost.sh"
-	item demo "$SCRIPTS/demo.sh"
-	item lint "$SCRIPTS/lint.sh"
-	flavour series debug bridge
-	[ "${1:-}" = all ] || return 0
+	if built series debug; then
+		guests series-debug bridge >>"$queue"
+	fi
+	if built series test; then
+		guests series-test switch bridge iommu-lazy iommu-strict iommu-pt \
+			refused large cmb >>"$queue"
+		guests_force_mr series-test >>"$queue"
+	fi
+	if built base test; then
+		guests base-test switch large cmb >>"$queue"
+	fi
+	cat >>"$queue" <<-END
+		item demo $SCRIPTS/demo.sh
+		item lint $SCRIPTS/lint.sh
+		item cost $SCRIPTS/cost.sh
+		item sizes $SCRIPTS/sizes.sh
+		item kunit $SCRIPTS/kunit.sh
+		item tooling $SCRIPTS/test-tree.sh
+		item verdict $TOP/$TESTS_DIR/qemu/test-verdict.sh
+		item runner runner
+	END
+	queue <"$queue"
+}
+
+# What takes longer than minutes
+run_more_items() {
+	local queue=$tmp/queue
 	# KASAN has a shadow of 1/8 of what is mapped, so not "large".
-	flavour series debug switch iommu-strict iommu-pt refused cmb
-	flavour base test bridge
-	guests_force_mr series-debug | run_guests
-	injected_errors
+	{
+		guests series-debug switch iommu-strict iommu-pt refused cmb
+		guests_force_mr series-debug
+		guests base-test bridge
+	} >"$queue"
+	# What BLK_ERROR_INJECTION makes a difference to
+	if built series debug+inject; then
+		echo "guest injected_errors-series-debug+inject-bridge" \
+			"series-debug+inject bridge" \
+			"$(parameters bridge bios) dma_bio_faults" >>"$queue"
+	fi
+	queue <"$queue"
 	item cost-off "$SCRIPTS/cost.sh" off
 	item each-patch-builds "$SCRIPTS/kernel.sh" each series test
 }
@@ -175,10 +223,10 @@ soak() {
 		round=$((round + 1))
 		for topology in switch bridge iommu-lazy iommu-strict; do
 			for flavour in series-test series-debug; do
-				echo "churn-$round-$flavour-$topology" \
+				echo "guest churn-$flavour-$topology-$round" \
 					"$flavour $topology churn.sh"
 			done
-		done | run_guests
+		done | queue
 	done
 }
 
@@ -190,7 +238,11 @@ show=1
 item tree "$SCRIPTS/tree.sh" tree
 # Without it, all that follows would test something else.
 if [ "$(count FAIL)" = 0 ]; then
-	if [ "${1:-}" = soak ]; then soak; else run_items "$@"; fi
+	case ${1:-} in
+	soak) soak ;;
+	all) run_items; run_more_items ;;
+	*) run_items ;;
+	esac
 fi
 failed=$(count FAIL)
 echo "$(count PASS) passed, $failed failed, $(count SKIP) skipped"

@@ -91,21 +91,31 @@ kernel_key() {
 	} | hash_of
 }
 
-# Sets up $src and $obj for use; the base is checked out when it is needed.
+# Sets up $src and $obj for use; the base is checked out when it is needed, by
+# one of those that run at a time.
 prepare_source() {
 	[ "$tree" = base ] || return 0
+	exec 7>"$src.lock"
+	flock 7
 	init_checkout "$src"
 	[ "$(git_plain -C "$src" rev-parse -q --verify HEAD)" = "$base" ] ||
 		git_plain -C "$src" checkout -q --force --detach "$base"
+	exec 7>&-
+}
+
+# publish DIR NAME: as build/NAME, which others may be using
+publish() {
+	ln -sfn "$1" "$tmp/link"
+	mv -T "$tmp/link" "$BUILD/$2"
 }
 
 # In steps, each of which shows its progress.
 build_kernel() {
 	local out=$CACHE/kernels/$key
-	# What an earlier build left must not pass for this one.
-	rm -f "$BUILD/kernel-$flavour"
 	[ -d "$out" ] || lock_cache "kernels/$key"
 	if [ ! -d "$out" ]; then
+		# What an earlier build left must not pass for this one.
+		rm -f "$BUILD/kernel-$flavour"
 		prepare_source
 		rm -f "$obj/.key"
 		step "$flavour-config" configure
@@ -115,7 +125,7 @@ build_kernel() {
 		mv "$out.new" "$out"
 		echo "$key" >"$obj/.key"
 	fi
-	ln -sfn "$out" "$BUILD/kernel-$flavour"
+	publish "$out" "kernel-$flavour"
 }
 
 prepare_objects() {
@@ -166,7 +176,6 @@ install_tests() {
 
 build_tests() {
 	local out
-	rm -f "$BUILD/tests-$flavour"
 	out=$CACHE/tests/$({
 		echo "$key $base"
 		cd "$tests_from"
@@ -175,12 +184,13 @@ build_tests() {
 	} | hash_of)
 	[ -d "$out" ] || lock_cache "tests/${out##*/}"
 	if [ ! -d "$out" ]; then
+		rm -f "$BUILD/tests-$flavour"
 		need_objects
 		rm -rf "$out.new"
 		step "$flavour-tests" install_tests "$out.new"
 		mv "$out.new" "$out"
 	fi
-	ln -sfn "$out" "$BUILD/tests-$flavour"
+	publish "$out" "tests-$flavour"
 }
 
 # In a tree of its own, so that build/linux stays as it is.

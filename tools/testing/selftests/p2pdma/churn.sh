@@ -21,6 +21,8 @@ WAIT_LIMIT=20000	# ms, so that no command needs its timeout of 30 s to end
 UNNOTICED=(provider_rebound provider_reloaded drive_reset host_reset)
 NOTICED=(namespace_cycled host_reconnected drive_rebound card_reloaded
 	 port_relinked)
+# What happens without load
+IDLE=()
 
 seed=${P2P_SEED:-$RANDOM}
 times=/tmp/churn.times	# a file, because two of them can end at a time
@@ -87,10 +89,20 @@ host_reset()
 		p2p_wait "$P2P_LIMIT" grep -q live "$ctrl"/state
 }
 
+provider_plugged()
+{
+	p2p_plug p2pmem0 &&
+		p2p_wait "$P2P_LIMIT" test -e $PROVIDERS/"$provider"
+}
+
 provider_unplugged()
 {
-	timed "provider unplugged" p2p_unplug p2pmem0 && p2p_plug p2pmem0 &&
-		p2p_wait "$P2P_LIMIT" test -e $PROVIDERS/"$provider"
+	timed "provider unplugged" p2p_unplug p2pmem0 && provider_plugged
+}
+
+provider_pulled()
+{
+	timed "provider pulled" p2p_pull p2pmem0 && provider_plugged
 }
 
 # --- what it does notice ---
@@ -129,6 +141,11 @@ drive_unplugged()
 {
 	timed "drive unplugged" p2p_unplug drive0 && p2p_plug drive0 &&
 		drive_in_use
+}
+
+drive_pulled()
+{
+	timed "drive pulled" p2p_pull drive0 && p2p_plug drive0 && drive_in_use
 }
 
 # The port does not listen any more until it is linked again.
@@ -200,7 +217,7 @@ all_events()
 {
 	printf 'unnoticed %s\n' "${UNNOTICED[@]}"
 	printf 'noticed %s\n' "${NOTICED[@]}"
-	echo "together"
+	printf '%s\n' "${IDLE[@]}" together
 }
 
 cycle()
@@ -251,11 +268,13 @@ provider=$(p2p_device p2pmem0)
 drive=$(p2p_device drive0)
 pci_reset=/sys/bus/pci/devices/$drive/reset
 [[ ! -e $pci_reset ]] || UNNOTICED+=(drive_flr)
-# An emulated machine has hands for it. The kernel's hotplug driver takes its locks in
-# two orders, which lockdep would report.
-if [[ $P2PDMA_TOPOLOGY && ! -e /proc/lockdep ]]; then
+# An emulated machine has hands for it. QEMU 7.2 crashes if a device goes without
+# notice while it does DMA. Without the card the host cannot say that it goes, and
+# waits a minute for an answer, so that is left out.
+if [[ $P2PDMA_TOPOLOGY ]]; then
 	UNNOTICED+=(provider_unplugged)
 	NOTICED+=(drive_unplugged card_unplugged)
+	IDLE+=(provider_pulled drive_pulled)
 fi
 ktap_set_plan 3
 ktap_print_msg "seed $seed: repeat with P2P_SEED=$seed"

@@ -170,8 +170,8 @@ p2p_is_there()
 	[[ -e /sys/bus/pci/devices/$(p2p_device "$1") ]]
 }
 
-# p2p_slot NAME: the port that it is plugged into
-p2p_slot()
+# p2p_port NAME: the one that it is plugged into
+p2p_port()
 {
 	local device
 
@@ -180,22 +180,56 @@ p2p_slot()
 	basename "${device%/*}"
 }
 
-# p2p_slot_is_off SLOT: power and its indicator, which is the last thing that the
+# p2p_slot NAME: of its port, what user space sees of it
+p2p_slot()
+{
+	local slot address
+
+	address=$(p2p_device "$1")
+	for slot in /sys/bus/pci/slots/*; do
+		if [[ -e $slot/power && $(< "$slot"/address) == "${address%.*}" ]]
+		then
+			echo "$slot"
+			return
+		fi
+	done
+	return 1
+}
+
+# p2p_port_is_off PORT: power and its indicator, which is the last thing that the
 # kernel does when a device goes
-p2p_slot_is_off()
+p2p_port_is_off()
 {
 	(((0x$(setpci -s "$1" CAP_EXP+18.w) >> 8 & 7) == 7))
 }
 
 # p2p_unplug NAME: as somebody does who presses the button at the slot first, and then
-# has five seconds to regret it. QEMU 7.2 crashes if a device goes without notice while
-# it does DMA.
+# does not wait for the five seconds in which it could be pressed again.
 p2p_unplug()
 {
-	local slot
+	local port slot
 
-	slot=$(p2p_slot "$1") && [[ $(p2p_ask unplug "$1") == ok ]] &&
-		p2p_wait "$P2P_LIMIT" p2p_slot_is_off "$slot"
+	port=$(p2p_port "$1") && slot=$(p2p_slot "$1") &&
+		[[ $(p2p_ask unplug "$1") == ok ]] &&
+		timeout "$P2P_LIMIT" bash -c "echo 0 > $slot/power" &&
+		p2p_wait "$P2P_LIMIT" p2p_port_is_off "$port"
+}
+
+# p2p_is_pulled NAME PORT: gone, and the kernel has done with it
+p2p_is_pulled()
+{
+	! p2p_is_there "$1" && p2p_port_is_off "$2"
+}
+
+# p2p_pull NAME: without asking anybody: the port loses its power, unnoticed by the
+# kernel (CAP_EXP+18, Slot Control), and what it finds then is that nothing is there.
+p2p_pull()
+{
+	local port
+
+	port=$(p2p_port "$1") && setpci -s "$port" CAP_EXP+18.w=0700:0720 &&
+		setpci -s "$port" CAP_EXP+18.w=0120:0720 &&
+		p2p_wait "$P2P_LIMIT" p2p_is_pulled "$1" "$port"
 }
 
 # p2p_plug NAME: what was unplugged. It may be busy yet.
@@ -416,16 +450,32 @@ p2p_check()
 	p2p_fio "$disk" --rw=read $(p2p_pattern "$tag") "$@"
 }
 
+# p2p_load_has_done NUMBER: of I/Os since $p2p_ios_before, or it has ended
+p2p_load_has_done()
+{
+	! kill -0 "$p2p_load" 2> /dev/null ||
+		(($(p2p_ios "$remote") >= p2p_ios_before + $1))
+}
+
+# p2p_begin_load ARGUMENT...: it runs until it is ended, or for too long
+p2p_begin_load()
+{
+	p2p_ios_before=$(p2p_ios "$remote")
+	timeout "$P2P_LIMIT" "${P2P_FIO[@]}" --name=load --filename="$remote" \
+		--bs=64k "$@" --output=/tmp/load.log 2> /tmp/load.err &
+	p2p_load=$!
+	p2p_wait "$P2P_LIMIT" p2p_load_has_done 100 &&
+		kill -0 "$p2p_load" 2> /dev/null && return
+	p2p_end_load
+	p2p_log load /tmp/load.log
+	return 1
+}
+
 # Load that is meant to be interrupted: errors are expected, hangs are not.
 p2p_start_load()
 {
-	timeout "$P2P_LIMIT" "${P2P_FIO[@]}" --name=load --filename="$remote" \
-		--rw=randrw --bs=64k --iodepth=32 --size=64M --numjobs=2 \
-		--time_based --runtime=30 \
-		--output=/tmp/load.log 2> /tmp/load.err &
-	p2p_load=$!
-	sleep 1
-	kill -0 "$p2p_load" 2> /dev/null || { p2p_log load /tmp/load.log; return 1; }
+	p2p_begin_load --rw=randrw --iodepth=32 --size=64M --numjobs=2 \
+		--time_based --runtime="$P2P_LIMIT"
 }
 
 p2p_end_load()
@@ -435,27 +485,36 @@ p2p_end_load()
 	return 0
 }
 
-# Load that must not notice: verified, and no error.
+# Load that must not notice: 128 blocks are written, read and compared, over and over,
+# and there is no error.
 p2p_start_verified_load()
 {
-	timeout "$P2P_LIMIT" "${P2P_FIO[@]}" --name=verified \
-		--filename="$remote" --rw=randwrite --bs=64k --iodepth=16 \
-		--size=48M --io_size=128M --loops=2 --verify=crc32c \
-		--verify_fatal=1 --serialize_overlap=1 \
-		--output=/tmp/load.log 2> /tmp/load.err &
-	p2p_load=$!
-	sleep 1
-	kill -0 "$p2p_load" 2> /dev/null || { p2p_log load /tmp/load.log; return 1; }
+	p2p_begin_load --rw=randwrite --iodepth=16 --size=8M --loops=1000000 \
+		--verify=crc32c --verify_fatal=1 --serialize_overlap=1
 }
 
+# What fio returns that was told to end, and found no error
+P2P_FIO_ENDED=128
+
+# All that was written until now is compared within the next two rounds.
 p2p_end_verified_load()
 {
-	wait "$p2p_load" || { p2p_log load /tmp/load.log; return 1; }
+	local status=0
+
+	p2p_ios_before=$(p2p_ios "$remote")
+	p2p_wait "$P2P_LIMIT" p2p_load_has_done 512
+	kill "$p2p_load" 2> /dev/null
+	wait "$p2p_load" || status=$?
+	((status == P2P_FIO_ENDED)) && return
+	ktap_print_msg "the verified load ended with status $status"
+	p2p_log load /tmp/load.log
+	p2p_log load /tmp/load.err
+	return 1
 }
 
 p2p_verify()
 {
-	p2p_fio "$remote" --rw=randwrite --bs=64k --size=16m --iodepth=8 \
+	p2p_fio "$remote" --rw=randwrite --bs=64k --size=8m --iodepth=8 \
 		--verify=crc32c --verify_fatal=1
 }
 

@@ -96,14 +96,14 @@ find_all()
 
 run_test()
 {
-	local status
+	local status start=$SECONDS
 
 	mark "start $1"
 	echo "# p2pdma-run: start $1"
 	(cd /tests/p2pdma && "./$1" < /dev/null 8>&-)
 	status=$?
 	echo "# p2pdma-run: end $1"
-	mark "result $1 $status"
+	mark "result $1 $status $((SECONDS - start))"
 }
 
 # A leak shows only after its last pointers are gone from the stacks.

@@ -37,7 +37,7 @@ usage()
 	  --shell            a shell in the guest instead of tests, without time limit
 
 	The tests' KTAP comes out first, then a line for each test:
-	  run: TEST: PASS|FAIL|SKIP (reason)
+	  run: TEST: PASS|FAIL|SKIP (reason) SECONDS
 	Exit status: 0 none failed, 1 a test or the run failed, 2 it could not be
 	started, 4 all were skipped.
 	END

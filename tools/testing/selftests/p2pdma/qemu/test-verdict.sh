@@ -32,8 +32,8 @@ check()
 make_run()
 {
 	printf '%s\r\n' "$banner" "p2pdma-run: start a.sh" "$1" \
-		"p2pdma-run: result a.sh $2" "p2pdma-run: tests done" > "$log/console.log"
-	printf '%s\n' up "start a.sh" "result a.sh $2" "tests done" end > "$log/result.log"
+		"p2pdma-run: result a.sh $2 7" "p2pdma-run: tests done" > "$log/console.log"
+	printf '%s\n' up "start a.sh" "result a.sh $2 7" "tests done" end > "$log/result.log"
 	printf '%s\n' "# p2pdma-run: start a.sh" "$3" "# p2pdma-run: end a.sh" > "$log/output.log"
 	echo "qemu: a complaint" > "$log/qemu.log"
 }
@@ -65,12 +65,12 @@ try()
 
 test_ktap()
 {
-	try "pass" $'PASS (2 results, 1 skipped)\nexit 0' 0 $'1..2\nok 1 x\nok 2 y # SKIP z'
+	try "pass" $'PASS (2 results, 1 skipped) 7 s\nexit 0' 0 $'1..2\nok 1 x\nok 2 y # SKIP z'
 	try "expected failure" $'PASS*exit 0' 0 $'1..1\nnot ok 1 x # XFAIL y'
-	try "skip" $'SKIP (no drive)\nexit 4' 4 "1..0 # SKIP no drive"
+	try "skip" $'SKIP (no drive) 7 s\nexit 4' 4 "1..0 # SKIP no drive"
 	try "all results skipped" $'SKIP*exit 4' 0 $'1..1\nok 1 x # SKIP y'
 	try "skip after a failure" $'FAIL (skipped after*exit 1' 4 $'1..2\nnot ok 1 x'
-	try "exit status" $'FAIL (exit status 3)\nexit 1' 3 $'1..1\nok 1 x'
+	try "exit status" $'FAIL (exit status 3) 7 s\nexit 1' 3 $'1..1\nok 1 x'
 	try "not ok with exit status 0" $'FAIL (1 failed*exit 1' 0 $'1..1\nnot ok 1 x'
 	try "missing result" $'FAIL (1 results of 2 planned)*exit 1' 0 $'1..2\nok 1 x'
 	try "no plan" $'FAIL (0 plans*exit 1' 0 "ok 1 x"

@@ -115,6 +115,13 @@ verdict_result()
 	esac
 }
 
+# verdict_time TEST: how long it took, if it ended
+verdict_time()
+{
+	awk -v t="$1" '$1 == "result" && $2 == t && $4 != "" { print " " $4 " s" }' \
+		"$log/result.log"
+}
+
 # verdict_test TEST RUN_REASONS: print "status reason"
 verdict_test()
 {
@@ -159,7 +166,7 @@ verdict()
 	[[ -z $run ]] || tail -n 15 "$log/console.log" | sed 's/^/# console: /'
 	for test; do
 		reason=$(verdict_test "$test" "$run")
-		echo "run: $test: ${reason%% *} (${reason#* })"
+		echo "run: $test: ${reason%% *} (${reason#* })$(verdict_time "$test")"
 		case $reason in
 		PASS*) passed=1 ;;
 		SKIP*) ;;
