@@ -36,10 +36,23 @@ check_checkpatch() {
 	cd "$TREE"
 	# It runs Python programs that need Debian's modules, not another Python.
 	local -x PATH=/usr/bin:$PATH
+	local -x PASSED=$CACHE/checkpatch
+	mkdir -p "$PASSED"
+	export -f checkpatch
 	find "$BUILD/series" -name '*.patch' ! -name '0000-*' | sort |
-		xargs -n 1 -P "$(nproc)" perl scripts/checkpatch.pl --strict \
-			--codespell --terse --showfile --show-types --no-summary \
-			--ignore "$ignore"
+		xargs -P "$(nproc)" -I '{}' bash -c 'checkpatch "$@"' _ '{}' \
+			--strict --codespell --terse --showfile --show-types \
+			--no-summary --ignore "$ignore"
+}
+
+# checkpatch PATCH OPTION...: it takes seconds for a long patch, so it does not
+# read again what has passed.
+checkpatch() {
+	local key
+	key=$(cat scripts/checkpatch.pl scripts/spelling.txt scripts/const_structs.checkpatch \
+		"$1" - <<<"$*" | sha256sum)
+	[ -e "$PASSED/${key%% *}" ] ||
+		{ perl scripts/checkpatch.pl "${@:2}" "$1" && touch "$PASSED/${key%% *}"; }
 }
 
 check_new_files() {
