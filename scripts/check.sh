@@ -9,7 +9,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # Only the debug kernel has the drivers and the features that these need.
-DEBUG_ONLY='bio_features\.sh|dma_bio_faults|refusals\.sh'
+DEBUG_ONLY='fail_nth\.sh|bio_features\.sh|dma_bio_faults|refusals\.sh'
 
 # tests_of TOPOLOGY: a pattern for those that it can make a difference to
 tests_of() {
@@ -76,10 +76,29 @@ guests_force_mr() {
 	echo "guest nvmet_events-$1-force_mr $1 bridge ib_core.force_mr=1 nvmet_events.sh"
 }
 
+# Where nothing brings a BAR above 4 GiB into the reach of 32 address bits
+guest_no_iommu() {
+	echo "guest large-$1-large-no_iommu $1 large intel_iommu=off large.sh"
+}
+
+# The emulation's root ports are the ones that have ACS.
+guest_no_acs() {
+	echo "guest reach-$1-iommu-strict-no_acs $1 iommu-strict" \
+		"pci=disable_acs_redir=pci:1b36:000c reach.sh"
+}
+
+# What runs in parallel with itself and with removal, watched for data races
+guests_kcsan() {
+	local test
+	for test in bio_features.sh churn.sh dma_bio_fuzz nvmet_events.sh user_load.sh; do
+		echo "guest ${test%.sh}-series-kcsan-bridge series-kcsan bridge $test"
+	done
+}
+
 # A debug kernel is several times slower.
 guest_options() {
 	case $1 in
-	*-debug*) echo --timeout 900 --mem 2048 --var P2P_LIMIT=300 \
+	*-debug*|*-kcsan) echo --timeout 1500 --mem 2048 --var P2P_LIMIT=300 \
 		--var P2P_FUZZ_SECONDS=15 --var P2P_CYCLES=4 ;;
 	*) echo --timeout 580 --var P2P_CYCLES=50 ;;
 	esac
@@ -171,9 +190,14 @@ run_items() {
 		guests series-debug bridge >>"$queue"
 	fi
 	if built series test; then
-		guests series-test switch bridge iommu-lazy iommu-strict iommu-pt \
-			refused large cmb >>"$queue"
-		guests_force_mr series-test >>"$queue"
+		{
+			guests series-test switch bridge iommu-lazy iommu-strict \
+				iommu-pt refused large cmb
+			guests_force_mr series-test
+			guest_no_iommu series-test
+			guest_no_acs series-test
+			echo item runner runner
+		} >>"$queue"
 	fi
 	if built base test; then
 		guests base-test switch large cmb >>"$queue"
@@ -186,7 +210,6 @@ run_items() {
 		item kunit $SCRIPTS/kunit.sh
 		item tooling $SCRIPTS/test-tree.sh
 		item verdict $TOP/$TESTS_DIR/qemu/test-verdict.sh
-		item runner runner
 	END
 	queue <"$queue"
 }
@@ -205,6 +228,9 @@ run_more_items() {
 		echo "guest injected_errors-series-debug+inject-bridge" \
 			"series-debug+inject bridge" \
 			"$(parameters bridge bios) dma_bio_faults" >>"$queue"
+	fi
+	if built series kcsan; then
+		guests_kcsan >>"$queue"
 	fi
 	queue <"$queue"
 	item cost-off "$SCRIPTS/cost.sh" off

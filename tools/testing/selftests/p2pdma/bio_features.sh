@@ -10,6 +10,7 @@
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 GROUP=/sys/fs/cgroup/p2pdma
+COST=/sys/fs/cgroup/io.cost.qos
 SIZE=65536		# bytes that dma_bio_try reads and writes at once
 READS=2			# of them it makes, one by DMA address and one with pages
 WRITES=3		# of them, one by DMA address
@@ -141,6 +142,16 @@ with_setting()
 	in_group fuzz || result=1
 	echo "$3" > "$1"
 	return $result
+}
+
+with_latency_control()
+{
+	with_setting $GROUP/io.latency "$number target=1000" "$number target=max"
+}
+
+with_cost_control()
+{
+	with_setting $COST "$number enable=1" "$number enable=0"
 }
 
 # --- accounting, tracing ---
@@ -283,7 +294,7 @@ block=/sys/block/${drive##*/}
 queue=$block/queue
 controller=$(echo "/sys/bus/pci/devices/$(p2p_device drive0)"/nvme/nvme*)
 number=$(< "$block"/dev)
-ktap_set_plan 12
+ktap_set_plan 14
 
 ktap_test_result "no scheduler" works_with_scheduler none
 for scheduler in mq-deadline kyber bfq; do
@@ -297,6 +308,12 @@ result "throttling" $GROUP/io.max is_throttled
 result "accounting of groups" $GROUP/io.stat is_charged
 result "writeback throttling" "$queue"/wbt_lat_usec with_setting \
 	"$queue"/wbt_lat_usec 1000 0
+result "latency control" $GROUP/io.latency with_latency_control
+if [[ -e /proc/lockdep ]]; then
+	ktap_test_skip "cost control: the kernel breaks its own lock order"
+else
+	result "cost control" $COST with_cost_control
+fi
 ktap_test_result "statistics of the disk" is_accounted
 result "tracepoints" "$P2P_TRACE"/events/block has_tracepoints
 result "blktrace" "$block"/trace/enable has_blktrace

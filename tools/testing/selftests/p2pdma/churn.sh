@@ -4,8 +4,8 @@
 # Providers, drives, network cards, hosts and namespaces come and go at random
 # while there is load, by their drivers and by their slots. After each of these
 # cycles the target serves from peer-to-peer memory again, and every byte is right;
-# in the end all memory is back in the pool. What has to wait for transfers in
-# flight does not wait for long.
+# in the end all memory is back in the pool, and nothing holds a driver. What has to
+# wait for transfers in flight does not wait for long.
 #
 # P2P_CYCLES says how many, P2P_SEED repeats a run.
 
@@ -254,6 +254,17 @@ bounded()
 		END { exit too_long || !NR }'
 }
 
+# Whoever holds a reference to one of them keeps its module from going.
+nothing_is_held()
+{
+	local module
+
+	p2p_remove_target
+	for module in nvmet_rdma nvme_rdma rnic_loop p2pmem_provider lsi_copy; do
+		timeout "$P2P_LIMIT" rmmod $module || return
+	done
+}
+
 set_up()
 {
 	: > $times
@@ -276,11 +287,11 @@ if [[ $P2PDMA_TOPOLOGY ]]; then
 	NOTICED+=(drive_unplugged card_unplugged)
 	IDLE+=(provider_pulled drive_pulled)
 fi
-ktap_set_plan 3
+ktap_set_plan 4
 ktap_print_msg "seed $seed: repeat with P2P_SEED=$seed"
 set_up || ktap_exit_fail_msg "cannot set up the target"
 ktap_test_result "$CYCLES cycles, each served again, verified" cycles
 ktap_test_result "nothing waits for long" bounded
 ktap_test_result "all memory is back in the pool" p2p_pool_is_back "$provider"
-p2p_remove_target
+ktap_test_result "nothing holds the modules" nothing_is_held
 ktap_finished

@@ -60,6 +60,35 @@ reached_by()
 	[[ $kind == "$expected" ]]
 }
 
+# With an IOMMU the kernel turns on what sends requests up to it, see Access Control
+# Services in PCIe, unless it is told not to. Here this changes nothing: the route
+# leads through the host bridge in any case.
+acs_redirects()
+{
+	[[ $P2PDMA_TOPOLOGY == @(iommu-*|large) ]] &&
+		! grep -q disable_acs_redir /proc/cmdline
+}
+
+# acs_is_as_expected: request and completion redirection of the provider's port
+acs_is_as_expected()
+{
+	local redirects=0 expected=0
+
+	redirects=$((0x$(setpci -s "$(p2p_port p2pmem0)" ECAP_ACS+6.w) & 0xc))
+	acs_redirects && expected=12
+	ktap_print_msg "ACS redirection: $redirects"
+	((redirects == expected))
+}
+
+acs_result()
+{
+	if setpci -s "$(p2p_port p2pmem0)" ECAP_ACS+6.w &> /dev/null; then
+		ktap_test_result "ACS redirection" acs_is_as_expected
+	else
+		ktap_test_skip "ACS redirection: the port has none"
+	fi
+}
+
 connect_traced()
 {
 	p2p_set_provider "$provider" && p2p_trace_start 16384 && p2p_connect ||
@@ -74,12 +103,13 @@ transfers()
 
 	before=$(p2p_stat requests)
 	p2p_verify || return
-	(($(p2p_stat requests) - before >= 512 && $(p2p_stat fallbacks) == 0))
+	(($(p2p_stat requests) - before >= 256 && $(p2p_stat fallbacks) == 0))
 }
 
 reached()
 {
-	ktap_set_plan 5
+	ktap_set_plan 6
+	acs_result
 	ktap_test_result "connected" connect_traced
 	ktap_test_result "network card: $expected" reached_by engine
 	ktap_test_result "drive: $expected" reached_by drive0

@@ -126,6 +126,20 @@ test_faults()
 	faults $'FAIL (kernel log: DMAR*\nexit 1' "$expected" "$fault" "$over" "$fault"
 	faults $'FAIL (kernel log: DMAR*\nexit 1' "$fault" "$expected" "$over"
 	faults $'FAIL (kernel log: WARNING*\nexit 1' "$expected" "WARNING: x" "$over"
+	faults $'PASS*\nexit 0' "$expected" "x: vmalloc error: y" "Call Trace:" "$over"
+	faults $'FAIL (kernel log: Call Trace*\nexit 1' "x: vmalloc error: y" "Call Trace:"
+	faults $'FAIL (kernel log: Call Trace*\nexit 1' "$expected" "vmalloc error:" \
+		"Call Trace:" "Call Trace:"
+}
+
+test_races()
+{
+	local race="BUG: KCSAN: data-race in a / b" end="=================="
+
+	faults $'PASS*\nexit 0' "$race" " a+0x1/0x2" "$end"
+	faults $'FAIL (kernel log: BUG: KCSAN*\nexit 1' "$race" " pci_p2pmem_x+0x1/0x2" "$end"
+	faults $'FAIL (kernel log: WARNING*\nexit 1' "$race" " a+0x1/0x2" "WARNING: x" "$end"
+	faults $'FAIL (kernel log: BUG: x*\nexit 1' "$race" " a+0x1/0x2" "$end" "BUG: x p2p"
 }
 
 test_run()
@@ -153,6 +167,7 @@ echo "TAP version 13"
 test_patterns
 test_ktap
 test_faults
+test_races
 test_run
 echo "1..$number"
 exit "$failed"

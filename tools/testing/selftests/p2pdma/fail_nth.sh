@@ -1,0 +1,261 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Every allocation fails once: of a provider that is added, of mappings, of a target
+# with peer-to-peer memory that is enabled, of a host that connects, of I/O and of user
+# space that maps the memory. (The target's I/O has none.) What was asked for may fail then, cleanly. The same again
+# must work, with all memory free and every byte right.
+#
+# P2P_FAULTS limits how far this goes for each of these.
+
+# shellcheck source=lib.sh
+. "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+FAULT=/sys/kernel/debug/failslab
+DRIVER=/sys/bus/pci/drivers/p2pmem_provider
+FAULTS=${P2P_FAULTS:-1000}
+SYMBOLS=/tmp/symbols
+
+calls=0		# what the kernel has counted, see arm()
+
+set_fault()
+{
+	echo "$2" > $FAULT/"$1"
+}
+
+# only_within SYMBOL PREFIX: count allocations by the functions from the first to the
+# last that has the prefix, in the kernel or in the module that has the symbol
+only_within()
+{
+	local start end
+
+	[[ -s $SYMBOLS ]] || sort /proc/kallsyms > $SYMBOLS
+	read -r start end <<< "$(awk -v symbol="$1" -v prefix="^$2" '
+		NR == FNR && $3 == symbol { found = 1; module = $4 }
+		NR == FNR || $2 !~ /[tT]/ || $4 != module || !found { next }
+		$3 == "_etext" { exit }
+		last { end = $1; last = 0 }
+		$3 ~ prefix && $3 !~ /[.]cold/ {
+			start = start ? start : $1; end = $1; last = 1
+		}
+		END { print "0x" start, "0x" end }' $SYMBOLS $SYMBOLS)"
+	ktap_print_msg "within $2: $start-$end"
+	set_fault require-start "$start" && set_fault require-end "$end"
+}
+
+# arm NTH: the nth allocation from here on fails. The kernel fails each one whose
+# number can be divided by the interval, and counts only while it may fail one. So when
+# one has failed its number is known, and with it that of the one to fail next.
+arm()
+{
+	set_fault interval $((calls + $1)) && set_fault times 1
+}
+
+# The kernel does not count if the interval is 1.
+has_counted()
+{
+	calls=$(< $FAULT/interval)
+	((calls > 1)) || calls=0
+}
+
+has_failed()
+{
+	(($(< $FAULT/times) == 0))
+}
+
+# After an event with fewer allocations than that, it is not known how many there were.
+# So let one fail of a process that does nothing but open a file.
+count_again()
+{
+	local victim
+
+	set_fault task-filter Y && set_fault require-start 0 &&
+		set_fault require-end 0xffffffffffffffff || return
+	(echo 1 > /proc/self/make-it-fail; while :; do : < /dev/null; done) 2> /dev/null &
+	victim=$!
+	p2p_wait "$P2P_LIMIT" has_failed
+	kill $victim
+	wait $victim 2> /dev/null
+	set_fault times 0 && set_fault task-filter N && has_counted
+}
+
+# sweep SYMBOL PREFIX EVENT CHECK [FINENESS]: the event with the first allocation in that
+# code failing, then with the second, until it has no more. The further, the larger the
+# steps.
+sweep()
+{
+	local event=$3 check=$4 nth failed=0
+
+	only_within "$1" "$2" || return
+	for ((nth = 1; nth <= FAULTS; nth += 1 + nth / ${5:-32})); do
+		arm $nth || return
+		"$event" &> /tmp/event.log
+		has_failed || break
+		has_counted
+		failed=$((failed + 1))
+		"$check" > /tmp/check.log 2>&1 && continue
+		ktap_print_msg "after allocation $nth"
+		p2p_log event /tmp/event.log
+		p2p_log check /tmp/check.log
+		return 1
+	done
+	has_failed || count_again || return
+	ktap_print_msg "$failed of $((nth - 1)) allocations failed, one at a time"
+	((failed))
+}
+
+# takes_none SYMBOL PREFIX EVENT: the event has no allocation in that code
+takes_none()
+{
+	local status=0
+
+	only_within "$1" "$2" && arm 1 && "$3" || status=1
+	if has_failed; then
+		ktap_print_msg "there was one"
+		return 1
+	fi
+	count_again && return $status
+}
+
+# --- a provider that is added ---
+
+bind()
+{
+	echo "$provider" > $DRIVER/bind
+}
+
+is_added()
+{
+	[[ -e $DRIVER/$provider ]] || bind || return
+	p2p_pool_is_free "$provider" && echo "$provider" > $DRIVER/unbind
+}
+
+# --- a namespace that is enabled while a host is connected ---
+
+enable()
+{
+	echo 1 > "$P2P_NS"/enable
+}
+
+# With the memory, or without it.
+is_enabled()
+{
+	echo 0 > "$P2P_NS"/enable && enable && serves &&
+		echo 0 > "$P2P_NS"/enable && p2p_pool_is_free "$provider"
+}
+
+# serves: by DMA address, and what was written is what is read
+serves()
+{
+	local before fallbacks
+
+	p2p_wait "$P2P_LIMIT" p2p_find_remote || return
+	before=$(p2p_stat requests) fallbacks=$(p2p_stat fallbacks)
+	is_intact && (($(p2p_stat requests) >= before + 2 &&
+		       $(p2p_stat fallbacks) == fallbacks))
+}
+
+is_intact()
+{
+	head -c 65536 /dev/urandom > /tmp/data
+	dd if=/tmp/data of="$remote" bs=64k oflag=direct status=none &&
+		dd if="$remote" bs=64k count=1 iflag=direct status=none |
+		cmp - /tmp/data
+}
+
+# --- a host that connects ---
+
+is_connected()
+{
+	p2p_is_disconnected || p2p_disconnect || return
+	p2p_connect && serves && p2p_disconnect &&
+		p2p_wait 10 p2p_pool_is_free "$provider"
+}
+
+# --- by DMA address, without a target ---
+
+try()
+{
+	"$DIR"/dma_bio_try "$drive"
+}
+
+works()
+{
+	[[ $(try 2> /dev/null) == *"disk written"*"memory filled" ]]
+}
+
+# In many pieces, which the drive is told of by descriptors in memory
+many()
+{
+	"$DIR"/dma_bio -t read_unaligned
+}
+
+# A driver that is bound anew has empty pools of descriptors.
+works_anew()
+{
+	local address
+
+	address=$(p2p_device drive0)
+	many && echo "$address" > /sys/bus/pci/drivers/nvme/unbind &&
+		echo "$address" > /sys/bus/pci/drivers/nvme/bind &&
+		p2p_wait "$P2P_LIMIT" has_disk
+}
+
+has_disk()
+{
+	drive=$(p2p_disk drive0)
+	[[ -b $drive ]]
+}
+
+# --- user space ---
+
+map()
+{
+	"$DIR"/p2pmem_user -t cpu
+}
+
+# A provider that is bound anew has no pages yet.
+maps_anew()
+{
+	map && echo "$provider" > $DRIVER/unbind && bind
+}
+
+ktap_print_header
+p2p_require p2pmem0 drive0 engine
+p2p_require_tools fio nvme ip
+p2p_has_dma_bios || p2p_skip_all "this kernel has no I/O by DMA address"
+[[ -e $FAULT/require-start ]] || p2p_skip_all \
+	"needs FAILSLAB and FAULT_INJECTION_STACKTRACE_FILTER"
+provider=$(p2p_device p2pmem0)
+drive=$(p2p_disk drive0)
+ktap_set_plan 8
+set_fault times 0
+set_fault verbose 1
+set_fault ignore-gfp-wait N
+set_fault probability 100
+p2p_set_up_target "$drive" "$provider" ||
+	ktap_exit_fail_msg "cannot set up the target"
+
+ktap_test_result "I/O of the target takes no memory" \
+	takes_none nvmet_req_init nvmet_ serves
+ktap_test_result "nor does that of its RDMA transport" \
+	takes_none nvmet_rdma_cm_handler nvmet_rdma_ serves
+echo 0 > "$P2P_NS"/enable
+ktap_test_result "namespace enabled, with a host" \
+	sweep nvmet_req_init nvmet_ enable is_enabled
+enable
+p2p_disconnect
+# There are hundreds of the same kind.
+ktap_test_result "host connected" \
+	sweep nvmet_rdma_cm_handler nvmet_rdma_ p2p_connect is_connected 4
+p2p_remove_target
+ktap_test_result "mapping" sweep pci_p2pmem_map_resource '(pci_)?p2p' try works
+ktap_test_result "I/O of the drive" sweep nvme_queue_rq nvme_ many works_anew
+ktap_test_result "user space" \
+	sweep pci_p2pmem_map_resource '(pci_)?p2p' map maps_anew
+echo "$provider" > $DRIVER/unbind
+# vmalloc() says that it failed.
+echo "p2pdma-run: faults expected" > /dev/kmsg
+ktap_test_result "provider added" \
+	sweep pci_p2pmem_map_resource '(pci_)?p2p' bind is_added
+ktap_finished
