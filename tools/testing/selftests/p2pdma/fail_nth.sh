@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Every allocation fails once: of a provider that is added, of mappings, of a target
-# with peer-to-peer memory that is enabled, of a host that connects, of I/O and of user
-# space that maps the memory. (The target's I/O has none.) What was asked for may fail then, cleanly. The same again
-# must work, with all memory free and every byte right.
+# Every allocation fails once: of a provider that is added, of a mapping, of a namespace
+# with peer-to-peer memory that is enabled, of a host that connects, of a drive's I/O and
+# of user space that maps the memory. What was asked for may fail then, cleanly. The same
+# again must work, with all memory free and every byte right. The target's own I/O has no
+# allocation.
 #
 # P2P_FAULTS limits how far this goes for each of these.
 
@@ -119,14 +120,14 @@ takes_none()
 
 # --- a provider that is added ---
 
-bind()
+add()
 {
 	echo "$provider" > $DRIVER/bind
 }
 
 is_added()
 {
-	[[ -e $DRIVER/$provider ]] || bind || return
+	[[ -e $DRIVER/$provider ]] || add || return
 	p2p_pool_is_free "$provider" && echo "$provider" > $DRIVER/unbind
 }
 
@@ -217,7 +218,7 @@ map()
 # A provider that is bound anew has no pages yet.
 maps_anew()
 {
-	map && echo "$provider" > $DRIVER/unbind && bind
+	map && echo "$provider" > $DRIVER/unbind && add
 }
 
 ktap_print_header
@@ -257,5 +258,5 @@ echo "$provider" > $DRIVER/unbind
 # vmalloc() says that it failed.
 echo "p2pdma-run: faults expected" > /dev/kmsg
 ktap_test_result "provider added" \
-	sweep pci_p2pmem_map_resource '(pci_)?p2p' bind is_added
+	sweep pci_p2pmem_map_resource '(pci_)?p2p' add is_added
 ktap_finished
