@@ -25,7 +25,7 @@ NOTICED=(namespace_cycled host_reconnected drive_rebound card_reloaded
 IDLE=()
 
 seed=${P2P_SEED:-$RANDOM}
-times=/tmp/churn.times	# a file, because two of them can end at a time
+times=/tmp/churn.times	# a file, because some of them are at the same time
 
 # timed NAME COMMAND...: how long it takes, in ms
 timed()
@@ -200,16 +200,19 @@ noticed()
 	return "$status"
 }
 
-# Two at once: the host notices none of them.
+# The provider, the drive and the host at once: none of it is noticed.
 together()
 {
-	local status=0 other
+	local event running=() status=0
 
 	p2p_start_verified_load || return
-	provider_rebound &
-	other=$!
-	drive_reset || status=1
-	wait $other || status=1
+	for event in provider_rebound drive_reset host_reset; do
+		$event &
+		running+=($!)
+	done
+	for event in "${running[@]}"; do
+		wait "$event" || status=1
+	done
 	p2p_end_verified_load && return "$status"
 }
 
