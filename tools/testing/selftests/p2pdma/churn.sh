@@ -15,7 +15,7 @@
 PROVIDERS=/sys/bus/pci/drivers/p2pmem_provider
 DRIVES=/sys/bus/pci/drivers/nvme
 CYCLES=${P2P_CYCLES:-10}
-WAIT_LIMIT=20000	# ms, so that no command needs its timeout of 30 s to end
+WAIT_LIMIT=28000	# ms: no command needs its timeout of 30 s to end
 
 # What the host's I/O must survive, and what may interrupt it
 UNNOTICED=(provider_rebound provider_reloaded drive_reset host_reset)
