@@ -246,12 +246,12 @@ ktap_test_result "namespace enabled, with a host" \
 	sweep nvmet_req_init nvmet_ enable is_enabled
 enable
 p2p_disconnect
-# There are hundreds of the same kind.
+# Here, and for the drive, there are hundreds of the same kind.
 ktap_test_result "host connected" \
 	sweep nvmet_rdma_cm_handler nvmet_rdma_ p2p_connect is_connected 4
 p2p_remove_target
 ktap_test_result "mapping" sweep pci_p2pmem_map_resource '(pci_)?p2p' try works
-ktap_test_result "I/O of the drive" sweep nvme_queue_rq nvme_ many works_anew
+ktap_test_result "I/O of the drive" sweep nvme_queue_rq nvme_ many works_anew 4
 ktap_test_result "user space" \
 	sweep pci_p2pmem_map_resource '(pci_)?p2p' map maps_anew
 echo "$provider" > $DRIVER/unbind
