@@ -8,7 +8,7 @@ help:
 	@echo 'make demo            show peer-to-peer I/O in an emulated machine'
 	@echo 'make demo BASELINE=1 the same on the unpatched kernel'
 	@echo 'make check           all tests that take minutes; results in build/log'
-	@echo 'make check-all       also more of the debug kernel, and each patch'
+	@echo 'make check-all       also more of the debug kernel, data races, each patch'
 	@echo 'make soak            devices that come and go, for SOAK_MINUTES (60)'
 	@echo 'make tree            patches/ and the new files -> build/linux'
 	@echo 'make export          commits in build/linux -> patches/ and new files'

@@ -9,7 +9,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # Only the debug kernel has the drivers and the features that these need.
-DEBUG_ONLY='fail_nth\.sh|bio_features\.sh|dma_bio_faults|refusals\.sh'
+DEBUG_ONLY='bio_features\.sh|dma_bio_faults|refusals\.sh'
 
 # tests_of TOPOLOGY: a pattern for those that it can make a difference to
 tests_of() {
@@ -25,9 +25,10 @@ tests_of() {
 	esac
 }
 
-# tests FLAVOUR TOPOLOGY: those that are installed, so that none is forgotten
+# tests FLAVOUR TOPOLOGY: those that are installed, so that none is forgotten,
+# and that take no more than minutes
 tests() {
-	local leave_out='none'
+	local leave_out='fail_nth\.sh'
 	[ "$2" = large ] || leave_out+='|large\.sh'
 	[ "$2" = cmb ] || leave_out+='|cmb\.sh'
 	[[ $2 = iommu-lazy || $2 = iommu-strict ]] || leave_out+='|iommu'
@@ -56,11 +57,13 @@ parameters() {
 
 # guests FLAVOUR TOPOLOGY...: a line for queue() for each of them
 guests() {
-	local flavour=$1 topology guest test
+	local flavour=$1 topology list guest test
 	local -A of
 	for topology in "${@:2}"; do
+		list=$(tests "$flavour" "$topology") ||
+			die "no tests for $flavour in topology $topology"
 		of=()
-		for test in $(tests "$flavour" "$topology"); do
+		for test in $list; do
 			of[$(guest_of "$test")]+=" $test"
 		done
 		for guest in "${!of[@]}"; do
@@ -98,7 +101,7 @@ guests_kcsan() {
 # A debug kernel is several times slower.
 guest_options() {
 	case $1 in
-	*-debug*|*-kcsan) echo --timeout 1500 --mem 2048 --var P2P_LIMIT=300 \
+	*-debug*|*-kcsan) echo --timeout 1800 --mem 2048 --var P2P_LIMIT=300 \
 		--var P2P_FUZZ_SECONDS=15 --var P2P_CYCLES=4 ;;
 	*) echo --timeout 580 --var P2P_CYCLES=50 ;;
 	esac
@@ -108,8 +111,8 @@ guest_options() {
 run_guest() {
 	# shellcheck disable=SC2046 # several options
 	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.sh" \
-		--kernel "$BUILD/kernel-$1" --tests "$BUILD/tests-$1" \
-		--topology "$2" --append "$3" $(guest_options "$1") "${@:4}"
+		--kernel "$(readlink -e "$BUILD/kernel-$1")" \
+		--tests "$(readlink -e "$BUILD/tests-$1")" --topology "$2" --append "$3" $(guest_options "$1") "${@:4}"
 }
 
 # report VERDICT NAME [LOG]: in one piece, because two may end at the same time
@@ -179,59 +182,52 @@ built() {
 	failed=$(count FAIL)
 	item "kernel-$1-$2" "$SCRIPTS/kernel.sh" build "$1" "$2"
 	item "tests-$1-$2" "$SCRIPTS/kernel.sh" tests "$1" "$2"
-	[ "$(count FAIL)" = "$failed" ]
+	if [ "$(count FAIL)" = "$failed" ]; then ready[$1-$2]=1; else return 1; fi
 }
 
-# Kernels first, with both processors; then all that uses them.
+# Kernels first, with both processors; then all that uses them; last what is not
+# disturbed by anything else.
 run_items() {
 	local queue=$tmp/queue
 	item series "$SCRIPTS/tree.sh" series
-	if built series debug; then
-		guests series-debug bridge >>"$queue"
-	fi
-	if built series test; then
-		{
-			guests series-test switch bridge iommu-lazy iommu-strict \
-				iommu-pt refused large cmb
-			guests_force_mr series-test
-			guest_no_iommu series-test
-			guest_no_acs series-test
-			echo item runner runner
-		} >>"$queue"
-	fi
-	if built base test; then
-		guests base-test switch large cmb >>"$queue"
-	fi
+	built series test && {
+		guests series-test switch bridge iommu-lazy iommu-strict iommu-pt \
+			refused large cmb
+		guests_force_mr series-test
+		guest_no_iommu series-test
+		guest_no_acs series-test
+	} >>"$queue"
+	built base test && guests base-test switch large cmb >>"$queue"
+	built series debug && guests series-debug bridge >>"$queue"
 	cat >>"$queue" <<-END
 		item demo $SCRIPTS/demo.sh
 		item lint $SCRIPTS/lint.sh
-		item cost $SCRIPTS/cost.sh
 		item sizes $SCRIPTS/sizes.sh
 		item kunit $SCRIPTS/kunit.sh
 		item tooling $SCRIPTS/test-tree.sh
 		item verdict $TOP/$TESTS_DIR/qemu/test-verdict.sh
 	END
 	queue <"$queue"
+	item runner runner
+	item cost "$SCRIPTS/cost.sh"
 }
 
 # What takes longer than minutes
 run_more_items() {
-	local queue=$tmp/queue
-	# KASAN has a shadow of 1/8 of what is mapped, so not "large".
-	{
+	local queue=$tmp/more
+	[ -z "${ready[series-debug]:-}" ] || {
+		echo "guest fail_nth-series-debug-bridge series-debug bridge fail_nth.sh"
+		# KASAN has a shadow of 1/8 of what is mapped, so not "large".
 		guests series-debug switch iommu-strict iommu-pt refused cmb
 		guests_force_mr series-debug
-		guests base-test bridge
-	} >"$queue"
+	} >>"$queue"
+	[ -z "${ready[base-test]:-}" ] || guests base-test bridge >>"$queue"
 	# What BLK_ERROR_INJECTION makes a difference to
-	if built series debug+inject; then
+	built series debug+inject &&
 		echo "guest injected_errors-series-debug+inject-bridge" \
 			"series-debug+inject bridge" \
 			"$(parameters bridge bios) dma_bio_faults" >>"$queue"
-	fi
-	if built series kcsan; then
-		guests_kcsan >>"$queue"
-	fi
+	built series kcsan && guests_kcsan >>"$queue"
 	queue <"$queue"
 	item cost-off "$SCRIPTS/cost.sh" off
 	item each-patch-builds "$SCRIPTS/kernel.sh" each series test
@@ -259,6 +255,7 @@ soak() {
 count() { grep -cx "$1" "$tmp/verdicts" || true; }
 
 make_tmp
+declare -A ready
 exec 8>/dev/null
 show=1
 item tree "$SCRIPTS/tree.sh" tree

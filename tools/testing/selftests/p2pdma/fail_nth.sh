@@ -1,13 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Every allocation fails once: of a provider that is added, of a mapping, of a namespace
-# with peer-to-peer memory that is enabled, of a host that connects, of a drive's I/O and
-# of user space that maps the memory. What was asked for may fail then, cleanly. The same
-# again must work, with all memory free and every byte right. The target's own I/O has no
-# allocation.
+# Allocations fail, one at a time: of a provider that is added, of a mapping, of a
+# namespace with peer-to-peer memory that is enabled, of a host that connects, of a
+# drive's I/O and of user space that maps the memory. What was asked for may fail then,
+# cleanly. The same again must work, with all memory free and every byte right. The
+# target's own I/O takes no memory. These are the allocations that failslab knows, from
+# slabs; the first 32 of an operation all fail, later ones in growing steps.
 #
-# P2P_FAULTS limits how far this goes for each of these.
+# P2P_FAULTS limits how far this goes, then an operation that has more of them fails.
 
 # shellcheck source=lib.sh
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
@@ -16,6 +17,7 @@ FAULT=/sys/kernel/debug/failslab
 DRIVER=/sys/bus/pci/drivers/p2pmem_provider
 FAULTS=${P2P_FAULTS:-1000}
 SYMBOLS=/tmp/symbols
+GAP=65536	# bytes between two functions of a part of the kernel, at most
 
 calls=0		# what the kernel has counted, see arm()
 
@@ -24,24 +26,39 @@ set_fault()
 	echo "$2" > $FAULT/"$1"
 }
 
-# only_within SYMBOL PREFIX: count allocations by the functions from the first to the
-# last that has the prefix, in the kernel or in the module that has the symbol
-only_within()
+# symbols_of SYMBOL PREFIX: "ADDRESS NAME" of the functions that have the prefix, in the
+# kernel or in the module that has the symbol
+symbols_of()
 {
-	local start end
-
 	[[ -s $SYMBOLS ]] || sort /proc/kallsyms > $SYMBOLS
-	read -r start end <<< "$(awk -v symbol="$1" -v prefix="^$2" '
+	awk -v symbol="$1" -v prefix="^$2" '
 		NR == FNR && $3 == symbol { found = 1; module = $4 }
 		NR == FNR || $2 !~ /[tT]/ || $4 != module || !found { next }
 		$3 == "_etext" { exit }
-		last { end = $1; last = 0 }
-		$3 ~ prefix && $3 !~ /[.]cold/ {
-			start = start ? start : $1; end = $1; last = 1
-		}
-		END { print "0x" start, "0x" end }' $SYMBOLS $SYMBOLS)"
-	ktap_print_msg "within $2: $start-$end"
-	set_fault require-start "$start" && set_fault require-end "$end"
+		$3 ~ prefix && $3 !~ /[.]cold/ { print $1, $3 }' $SYMBOLS $SYMBOLS
+}
+
+# only_within SYMBOL PREFIX: count only allocations by that code, which is around the
+# symbol, without a large gap. A page more, for the last function.
+only_within()
+{
+	local address name start=0 last=0 seen=
+
+	while read -r address name; do
+		address=$((16#$address))
+		if ((!start || address - last > GAP)); then
+			[[ ! $seen ]] || break
+			start=$address
+		fi
+		last=$address
+		[[ $name != "$1" ]] || seen=1
+	done < <(symbols_of "$1" "$2")
+	if [[ ! $seen ]]; then
+		ktap_print_msg "where is $1?"
+		return 1
+	fi
+	set_fault require-start "$(printf %#x $start)" &&
+		set_fault require-end "$(printf %#x $((last + 4096)))"
 }
 
 # arm NTH: the nth allocation from here on fails. The kernel fails each one whose
@@ -68,54 +85,62 @@ has_failed()
 # So let one fail of a process that does nothing but open a file.
 count_again()
 {
-	local victim
+	local victim status=0
 
 	set_fault task-filter Y && set_fault require-start 0 &&
 		set_fault require-end 0xffffffffffffffff || return
 	(echo 1 > /proc/self/make-it-fail; while :; do : < /dev/null; done) 2> /dev/null &
 	victim=$!
-	p2p_wait "$P2P_LIMIT" has_failed
+	p2p_wait "$P2P_LIMIT" has_failed || status=1
 	kill $victim
 	wait $victim 2> /dev/null
-	set_fault times 0 && set_fault task-filter N && has_counted
+	set_fault times 0 && set_fault task-filter N && has_counted && return $status
+}
+
+# fails NTH EVENT: does it have so many? Then the nth has failed.
+fails()
+{
+	arm "$1" || return
+	"$2" &> /tmp/event.log
+	has_failed && has_counted
+}
+
+# recovers NTH CHECK
+recovers()
+{
+	"$2" &> /tmp/check.log && return
+	ktap_print_msg "allocation $1"
+	p2p_log event /tmp/event.log
+	p2p_log check /tmp/check.log
+	return 1
 }
 
 # sweep SYMBOL PREFIX EVENT CHECK [FINENESS]: the event with the first allocation in that
-# code failing, then with the second, until it has no more. The further, the larger the
-# steps.
+# code failing, then with the second, until it has no more
 sweep()
 {
-	local event=$3 check=$4 nth failed=0
+	local nth failed=0
 
 	only_within "$1" "$2" || return
 	for ((nth = 1; nth <= FAULTS; nth += 1 + nth / ${5:-32})); do
-		arm $nth || return
-		"$event" &> /tmp/event.log
-		has_failed || break
-		has_counted
+		fails $nth "$3" || break
 		failed=$((failed + 1))
-		"$check" > /tmp/check.log 2>&1 && continue
-		ktap_print_msg "after allocation $nth"
-		p2p_log event /tmp/event.log
-		p2p_log check /tmp/check.log
-		return 1
+		recovers $nth "$4" || return
 	done
-	has_failed || count_again || return
-	ktap_print_msg "$failed of $((nth - 1)) allocations failed, one at a time"
-	((failed))
+	ktap_print_msg "$failed of the first $((nth - 1)) allocations failed"
+	((nth <= FAULTS && failed)) || return
+	count_again && recovers "after the last" "$4"
 }
 
 # takes_none SYMBOL PREFIX EVENT: the event has no allocation in that code
 takes_none()
 {
-	local status=0
-
-	only_within "$1" "$2" && arm 1 && "$3" || status=1
-	if has_failed; then
+	only_within "$1" "$2" || return
+	if fails 1 "$3"; then
 		ktap_print_msg "there was one"
 		return 1
 	fi
-	count_again && return $status
+	count_again && recovers "that was none" "$3"
 }
 
 # --- a provider that is added ---
@@ -230,6 +255,8 @@ p2p_has_dma_bios || p2p_skip_all "this kernel has no I/O by DMA address"
 provider=$(p2p_device p2pmem0)
 drive=$(p2p_disk drive0)
 ktap_set_plan 8
+# Where an earlier run has stopped
+has_counted
 set_fault times 0
 set_fault verbose 1
 set_fault ignore-gfp-wait N
@@ -256,7 +283,7 @@ ktap_test_result "user space" \
 	sweep pci_p2pmem_map_resource '(pci_)?p2p' map maps_anew
 echo "$provider" > $DRIVER/unbind
 # vmalloc() says that it failed.
-echo "p2pdma-run: faults expected" > /dev/kmsg
+echo "p2pdma-run: failed allocations expected" > /dev/kmsg
 ktap_test_result "provider added" \
 	sweep pci_p2pmem_map_resource '(pci_)?p2p' add is_added
 ktap_finished

@@ -499,13 +499,13 @@ P2P_FIO_ENDED=128
 # All that was written until now is compared within the next two rounds.
 p2p_end_verified_load()
 {
-	local status=0
+	local status=0 late=0
 
 	p2p_ios_before=$(p2p_ios "$remote")
-	p2p_wait "$P2P_LIMIT" p2p_load_has_done 512
+	p2p_wait "$P2P_LIMIT" p2p_load_has_done 512 || late=1
 	kill "$p2p_load" 2> /dev/null
 	wait "$p2p_load" || status=$?
-	((status == P2P_FIO_ENDED)) && return
+	((status == P2P_FIO_ENDED)) && return $late
 	ktap_print_msg "the verified load ended with status $status"
 	p2p_log load /tmp/load.log
 	p2p_log load /tmp/load.err

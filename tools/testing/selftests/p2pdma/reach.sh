@@ -72,20 +72,22 @@ acs_redirects()
 # acs_is_as_expected: request and completion redirection of the provider's port
 acs_is_as_expected()
 {
-	local redirects=0 expected=0
+	local redirects expected=0
 
-	redirects=$((0x$(setpci -s "$(p2p_port p2pmem0)" ECAP_ACS+6.w) & 0xc))
+	redirects=$(setpci -s "$(p2p_port p2pmem0)" ECAP_ACS+6.w) || return
+	redirects=$((0x$redirects & 0xc))
 	acs_redirects && expected=12
 	ktap_print_msg "ACS redirection: $redirects"
 	((redirects == expected))
 }
 
+# QEMU's root ports have ACS, its switch has not.
 acs_result()
 {
-	if setpci -s "$(p2p_port p2pmem0)" ECAP_ACS+6.w &> /dev/null; then
-		ktap_test_result "ACS redirection" acs_is_as_expected
-	else
+	if [[ $P2PDMA_TOPOLOGY == switch ]]; then
 		ktap_test_skip "ACS redirection: the port has none"
+	else
+		ktap_test_result "ACS redirection" acs_is_as_expected
 	fi
 }
 
@@ -146,7 +148,7 @@ refused()
 ktap_print_header
 [[ $expected ]] || p2p_skip_all "needs an emulated machine"
 p2p_require p2pmem0 drive0 engine
-p2p_require_tools fio nvme ip
+p2p_require_tools fio nvme ip setpci
 p2p_has_dma_bios || p2p_skip_all "this kernel has no I/O by DMA address"
 provider=$(p2p_device p2pmem0)
 p2p_set_up_disk "$(p2p_disk drive0)" ||

@@ -126,10 +126,17 @@ test_faults()
 	faults $'FAIL (kernel log: DMAR*\nexit 1' "$expected" "$fault" "$over" "$fault"
 	faults $'FAIL (kernel log: DMAR*\nexit 1' "$fault" "$expected" "$over"
 	faults $'FAIL (kernel log: WARNING*\nexit 1' "$expected" "WARNING: x" "$over"
-	faults $'PASS*\nexit 0' "$expected" "x: vmalloc error: y" "Call Trace:" "$over"
-	faults $'FAIL (kernel log: Call Trace*\nexit 1' "x: vmalloc error: y" "Call Trace:"
-	faults $'FAIL (kernel log: Call Trace*\nexit 1' "$expected" "vmalloc error:" \
-		"Call Trace:" "Call Trace:"
+}
+
+test_allocations()
+{
+	local expected="p2pdma-run: failed allocations expected" failed="x: vmalloc error: y"
+	local trace="Call Trace:" fault="DMAR: [DMA Read NO_PASID] fault addr 0x1000"
+
+	faults $'PASS*\nexit 0' "$expected" "$failed" "$trace"
+	faults $'FAIL (kernel log: Call Trace*\nexit 1' "$failed" "$trace"
+	faults $'FAIL (kernel log: Call Trace*\nexit 1' "$expected" "$failed" "$trace" "$trace"
+	faults $'FAIL (kernel log: DMAR*\nexit 1' "$expected" "$failed" "$fault"
 }
 
 test_races()
@@ -167,6 +174,7 @@ echo "TAP version 13"
 test_patterns
 test_ktap
 test_faults
+test_allocations
 test_races
 test_run
 echo "1..$number"

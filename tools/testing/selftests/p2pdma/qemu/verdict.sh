@@ -11,15 +11,19 @@ verdict_patterns()
 	sed '/^#/d; /^$/d' "$here/$1"
 }
 
-# KCSAN also reports races that have nothing to do with peer-to-peer memory: take the
-# words that verdict_faults() looks for from reports that name none of it.
+# KCSAN also reports races that have nothing to do with the series: take the words that
+# verdict_faults() looks for from reports that name no code that it touches.
 verdict_races()
 {
 	awk 'function flush() {
-		if (report !~ /p2p|premap|dma_addr|dma_bio|rnic_|lsi_/)
+		if (report !~ ours)
 			gsub(/(BUG: KCSAN|Call Trace):/, "race elsewhere", report)
 		printf "%s", report
 		report = ""
+	     }
+	     BEGIN {
+		ours = "p2p|premap|dma_addr|dma_bio|rnic_|lsi_|nvme|rdma_rw|pciehp|" \
+			"blk_map_iter|blk_rq_dma|sysfs_kf_bin"
 	     }
 	     /BUG: KCSAN:/ { flush(); inside = 1 }
 	     !inside { print; next }
@@ -36,11 +40,12 @@ verdict_label()
 		awk 'BEGIN { where = "boot" }
 		     /p2pdma-run: start / { where = $NF }
 		     /p2pdma-run: tests done/ { where = "shutdown" }
-		     /p2pdma-run: faults expected/ { expected = 1 }
-		     /p2pdma-run: (faults over|result)/ { expected = 0 }
-		     expected && /DMAR: .*[Ff]ault/ { next }
-		     expected && /vmalloc error:/ { traces = 1; next }
-		     traces && /Call Trace:/ { traces = 0; next }
+		     /p2pdma-run: faults expected/ { faults = 1 }
+		     /p2pdma-run: failed allocations expected/ { failed = 1 }
+		     /p2pdma-run: (faults over|result)/ { faults = failed = trace = 0 }
+		     faults && /DMAR: .*[Ff]ault/ { next }
+		     failed && /vmalloc error:/ { trace = 1; next }
+		     trace && /Call Trace:/ { trace = 0; next }
 		     { print where "\t" $0 }'
 }
 
