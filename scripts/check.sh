@@ -103,16 +103,17 @@ guest_options() {
 	case $1 in
 	*-debug*|*-kcsan) echo --timeout 1800 --mem 2048 --var P2P_LIMIT=300 \
 		--var P2P_FUZZ_SECONDS=15 --var P2P_CYCLES=4 ;;
-	*) echo --timeout 580 --var P2P_CYCLES=50 ;;
+	*) echo --timeout 480 --var P2P_CYCLES=20 ;;
 	esac
 }
 
-# run_guest FLAVOUR TOPOLOGY PARAMETERS TEST...
+# run_guest NAME FLAVOUR TOPOLOGY PARAMETERS TEST...
 run_guest() {
 	# shellcheck disable=SC2046 # several options
 	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.sh" \
-		--kernel "$(readlink -e "$BUILD/kernel-$1")" \
-		--tests "$(readlink -e "$BUILD/tests-$1")" --topology "$2" --append "$3" $(guest_options "$1") "${@:4}"
+		--log "$LOGS/$1" --kernel "$(readlink -e "$BUILD/kernel-$2")" \
+		--tests "$(readlink -e "$BUILD/tests-$2")" \
+		--topology "$3" --append "$4" $(guest_options "$2") "${@:5}"
 }
 
 # report VERDICT NAME [LOG]: in one piece, because two may end at the same time
@@ -133,7 +134,7 @@ guest() {
 	for word in "${@:4}"; do
 		if [[ $word = *=* ]]; then parameters+=("$word"); else tests+=("$word"); fi
 	done
-	run_guest "$flavour" "$topology" "${parameters[*]}" "${tests[@]}" \
+	run_guest "$name" "$flavour" "$topology" "${parameters[*]}" "${tests[@]}" \
 		>"$log" 2>&1 || status=$?
 	for word in "${tests[@]}"; do
 		grep -q "^run: $word: " "$log" || echo "run: $word: FAIL (not run)" >>"$log"
