@@ -6,7 +6,7 @@
 # drive's I/O and of user space that maps the memory. What was asked for may fail then,
 # cleanly. The same again must work, with all memory free and every byte right. The
 # target's own I/O takes no memory. These are the allocations that failslab knows, from
-# slabs; the first 32 of an operation all fail, later ones in growing steps.
+# slabs; the first of an operation all fail, later ones in growing steps.
 #
 # P2P_FAULTS limits how far this goes, then an operation that has more of them fails.
 
@@ -97,11 +97,10 @@ count_again()
 	set_fault times 0 && set_fault task-filter N && has_counted && return $status
 }
 
-# fails NTH EVENT: does it have so many? Then the nth has failed.
+# fails EVENT: does it have as many allocations as were armed? Then the last has failed.
 fails()
 {
-	arm "$1" || return
-	"$2" &> /tmp/event.log
+	"$1" &> /tmp/event.log
 	has_failed && has_counted
 }
 
@@ -115,15 +114,16 @@ recovers()
 	return 1
 }
 
-# sweep SYMBOL PREFIX EVENT CHECK [FINENESS]: the event with the first allocation in that
-# code failing, then with the second, until it has no more
+# sweep SYMBOL PREFIX EVENT CHECK [ALL]: the event with the first allocation in that code
+# failing, then with the second, until it has no more; beyond ALL the steps grow
 sweep()
 {
 	local nth failed=0
 
 	only_within "$1" "$2" || return
 	for ((nth = 1; nth <= FAULTS; nth += 1 + nth / ${5:-32})); do
-		fails $nth "$3" || break
+		arm $nth || return
+		fails "$3" || break
 		failed=$((failed + 1))
 		recovers $nth "$4" || return
 	done
@@ -135,8 +135,8 @@ sweep()
 # takes_none SYMBOL PREFIX EVENT: the event has no allocation in that code
 takes_none()
 {
-	only_within "$1" "$2" || return
-	if fails 1 "$3"; then
+	only_within "$1" "$2" && arm 1 || return
+	if fails "$3"; then
 		ktap_print_msg "there was one"
 		return 1
 	fi
