@@ -1132,7 +1132,7 @@ static void test_reset_and_reuse(struct kunit *test)
 
 	bio_advance(bio, SZ_512);
 	bio_reuse(bio, REQ_OP_WRITE);
-	KUNIT_ASSERT_EQ(test, bio_op(bio), REQ_OP_WRITE);
+	KUNIT_ASSERT_TRUE(test, bio_op(bio) == REQ_OP_WRITE);
 	check_part(test, bio, 0, SZ_4K + SZ_1K);
 
 	bio_reset(bio, f->disk->part0, REQ_OP_READ);
@@ -1281,21 +1281,66 @@ static void test_add_too_much(struct kunit *test)
  * Helpers that look at the pages of a bio, or at its data with the CPU
  */
 
-static void check_helpers(struct kunit *test, struct bio *bio)
+#define EXPECT_ONE_WARNING(test, call)					\
+	kunit_warning_suppress(test) {					\
+		call;							\
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);		\
+	}
+
+static void check_iterators(struct kunit *test, struct bio *bio)
+{
+	struct bvec_iter_all all;
+	struct folio_iter folios;
+	struct bio_vec *bv;
+
+	EXPECT_ONE_WARNING(test, bio_for_each_segment_all(bv, bio, all)
+				 KUNIT_FAIL(test, "a segment"));
+	EXPECT_ONE_WARNING(test, bio_for_each_folio_all(folios, bio)
+				 KUNIT_FAIL(test, "a folio"));
+}
+
+static void check_data_helpers(struct kunit *test, struct bio *bio)
+{
+	struct fixture *f = test->priv;
+
+	EXPECT_ONE_WARNING(test, zero_fill_bio(bio));
+	EXPECT_ONE_WARNING(test, bio_copy_data(bio, bio));
+	/* of a disk that ends in the middle of the bio */
+	set_capacity(f->disk, SZ_4K >> SECTOR_SHIFT);
+	EXPECT_ONE_WARNING(test, guard_bio_eod(bio));
+	set_capacity(f->disk, 0);
+}
+
+static void check_page_helpers(struct kunit *test, struct bio *bio)
+{
+	struct fixture *f = test->priv;
+	struct page *page = ZERO_PAGE(0);
+
+	/* By the same iterator, whose warning both may share. */
+	kunit_warning_suppress(test) {
+		bio_set_pages_dirty(bio);
+		__bio_release_pages(bio, true);
+		KUNIT_EXPECT_GE(test, KUNIT_SUPPRESSED_WARNING_COUNT(), 1);
+	}
+	EXPECT_ONE_WARNING(test, bio_free_pages(bio));
+	EXPECT_ONE_WARNING(test, __bio_add_page(bio, page, SZ_4K, 0));
+	EXPECT_ONE_WARNING(test, KUNIT_EXPECT_EQ(test, 0,
+				bio_add_page(bio, page, SZ_4K, 0)));
+	EXPECT_ONE_WARNING(test, KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
+				blk_rq_append_bio(&f->dma.rq, bio)));
+}
+
+static void check_iov_helpers(struct kunit *test, struct bio *bio)
 {
 	struct kvec kvec = { .iov_base = test, .iov_len = sizeof(*test) };
 	struct iov_iter iter;
 
 	iov_iter_kvec(&iter, ITER_DEST, &kvec, 1, kvec.iov_len);
-	zero_fill_bio(bio);
-	bio_copy_data(bio, bio);
-	bio_set_pages_dirty(bio);
-	__bio_release_pages(bio, true);
-	bio_free_pages(bio);
-	bio_iov_iter_unbounce(bio, false, true);
-	KUNIT_EXPECT_LT(test, bio_iov_iter_bounce(bio, &iter, SZ_4K, 1), 0);
-	KUNIT_EXPECT_LT(test, bio_iov_iter_get_pages(bio, &iter, 0, 0), 0);
-	KUNIT_EXPECT_EQ(test, bio_add_page(bio, ZERO_PAGE(0), SZ_4K, 0), 0);
+	EXPECT_ONE_WARNING(test, KUNIT_EXPECT_LT(test,
+				bio_iov_iter_bounce(bio, &iter, SZ_4K, 1), 0));
+	EXPECT_ONE_WARNING(test, KUNIT_EXPECT_LT(test,
+				bio_iov_iter_get_pages(bio, &iter, 0, 0), 0));
+	EXPECT_ONE_WARNING(test, bio_iov_iter_unbounce(bio, false, true));
 	KUNIT_EXPECT_EQ(test, iov_iter_count(&iter), kvec.iov_len);
 }
 
@@ -1307,11 +1352,19 @@ static void test_page_helpers(struct kunit *test)
 	struct bio before;
 
 	add(test, bio, f->map.addr, SZ_8K);
+	f->dma.rq.q = f->q;
 	before = *bio;
-	kunit_warning_suppress(test)
-		check_helpers(test, bio);
+	check_iterators(test, bio);
+	check_data_helpers(test, bio);
+	check_page_helpers(test, bio);
+	check_iov_helpers(test, bio);
 	KUNIT_EXPECT_MEMEQ(test, bio, &before, sizeof(before));
 	bio_uninit(bio);
+}
+
+static bool needs_cpu_pi(struct bio *bio)
+{
+	return bio_needs_cpu_pi(bio, bio_integrity_action(bio));
 }
 
 static void test_integrity(struct kunit *test)
@@ -1332,13 +1385,23 @@ static void test_integrity(struct kunit *test)
 
 	/* More than the device makes, unless nobody has to check it */
 	bi->metadata_size = 16;
-	KUNIT_EXPECT_TRUE(test, bio_integrity_action(bio) & BI_ACT_CHECK);
+	KUNIT_EXPECT_TRUE(test, needs_cpu_pi(bio));
+	EXPECT_ONE_WARNING(test,
+			   KUNIT_EXPECT_EQ(test, fs_bio_integrity_alloc(bio), 0));
+	KUNIT_EXPECT_NULL(test, bio_integrity(bio));
 	bi->flags |= BLK_INTEGRITY_NOVERIFY;
 	KUNIT_EXPECT_EQ(test, bio_integrity_action(bio), BI_ACT_BUFFER);
+	KUNIT_EXPECT_FALSE(test, needs_cpu_pi(bio));
 
 	bi->flags = 0;
 	bi->metadata_size = 8;
+	KUNIT_EXPECT_TRUE(test, needs_cpu_pi(bio));
+
+	/* Metadata that is no checksum of the data */
+	bi->csum_type = BLK_INTEGRITY_CSUM_NONE;
+	bi->pi_tuple_size = 0;
 	KUNIT_EXPECT_TRUE(test, bio_integrity_action(bio) & BI_ACT_CHECK);
+	KUNIT_EXPECT_FALSE(test, needs_cpu_pi(bio));
 	bio_uninit(bio);
 }
 

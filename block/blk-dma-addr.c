@@ -134,6 +134,37 @@ static blk_status_t bio_refuse_dma_addr(struct bio *bio, blk_status_t status,
 }
 
 /**
+ * bio_needs_cpu_pi - would the CPU have to look at the data of this bio?
+ * @bio: bio with %REQ_DMA_ADDR
+ * @action: what bio_integrity_action() says is to be done for it
+ *
+ * Metadata that has no checksum of the data does not count: the block layer only
+ * makes room for it.
+ *
+ * Return: %true if protection information would have to be generated or verified.
+ */
+bool bio_needs_cpu_pi(struct bio *bio, unsigned int action)
+{
+	return (action & BI_ACT_CHECK) &&
+	       blk_get_integrity(bio->bi_bdev->bd_disk)->csum_type;
+}
+
+/**
+ * blk_check_dma_addr_pi - may this bio go on without the CPU's protection?
+ * @bio: bio with %REQ_DMA_ADDR
+ * @action: what bio_integrity_action() says is to be done for it
+ *
+ * Return: %BLK_STS_OK, or %BLK_STS_NOTSUPP with a line in the log.
+ */
+blk_status_t blk_check_dma_addr_pi(struct bio *bio, unsigned int action)
+{
+	if (bio_needs_cpu_pi(bio, action))
+		return bio_refuse_dma_addr(bio, BLK_STS_NOTSUPP,
+				"the CPU can't protect the data (PI)");
+	return BLK_STS_OK;
+}
+
+/**
  * blk_check_dma_addr - may the device of this bio use its DMA addresses?
  * @bio: bio that is being submitted, with %REQ_DMA_ADDR
  *
@@ -175,8 +206,5 @@ blk_status_t blk_check_dma_addr(struct bio *bio)
 	if (!bio_inside_dma_map(bio, map))
 		return bio_refuse_dma_addr(bio, BLK_STS_INVAL,
 				"address outside the mapping");
-	if (bio_integrity_action(bio) & BI_ACT_CHECK)
-		return bio_refuse_dma_addr(bio, BLK_STS_NOTSUPP,
-				"the CPU can't protect the data (PI)");
-	return BLK_STS_OK;
+	return blk_check_dma_addr_pi(bio, bio_integrity_action(bio));
 }

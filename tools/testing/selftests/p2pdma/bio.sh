@@ -94,7 +94,7 @@ set_plan()
 	for threshold in "${THRESHOLDS[@]}"; do
 		tests=$((tests + $(count_tests "$threshold") + 1))
 	done
-	ktap_set_plan "$tests"
+	ktap_set_plan $((tests + 1))
 }
 
 ktap_print_header
@@ -115,5 +115,6 @@ set_plan
 for threshold in "${THRESHOLDS[@]}"; do
 	pass_on "$threshold"
 done
+ktap_test_result "all memory is back in the pool" p2p_pool_is_free "$provider"
 rm -r "$REPORTS"
 ktap_finished

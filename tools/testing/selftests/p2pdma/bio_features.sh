@@ -10,6 +10,7 @@
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 GROUP=/sys/fs/cgroup/p2pdma
+RESETS=/tmp/resets	# a line for each
 COST=/sys/fs/cgroup/io.cost.qos
 SIZE=65536		# bytes that dma_bio_try reads and writes at once
 READS=2			# of them it makes, one by DMA address and one with pages
@@ -17,6 +18,8 @@ WRITES=3		# of them, one by DMA address
 SECONDS_EACH=${P2P_FEATURE_SECONDS:-3}
 TAKEN='write: status 0, ended 1, disk written
 read: status 0, ended 1, memory filled'
+LATE='write: status 0, ended 1, disk written
+read: status 1, ended 1, memory untouched'
 
 # try DISK: $READS reads and $WRITES writes, one of each by DMA address
 try()
@@ -49,31 +52,65 @@ scheduler_is()
 	[[ $(< "$queue"/scheduler) == *"[$1]"* ]]
 }
 
-# merges: reads that were merged so far
+# merges OPERATION: reads or writes that were merged so far
 merges()
 {
-	awk '{ print $2 }' "$block"/stat
+	awk -v op="$1" '{ print op == "read" ? $2 : $6 }' "$block"/stat
 }
 
-# While the controller is being reset requests wait in the scheduler. There is no
-# plug, so that nothing else can merge them.
-merges_in_scheduler()
+# merge VARIANT OPERATION NUMBER: are so many merged? There is no plug, so that the
+# scheduler alone can do it. That none is merged too many, dma_bio knows: if it fails,
+# trying again is no help.
+merge()
 {
 	local before
 
-	before=$(merges)
-	echo 1 > "$controller"/reset_controller &
-	"$DIR"/dma_bio -f drive -t many > /tmp/many.log 2>&1 ||
-		{ p2p_log many /tmp/many.log; return 1; }
-	wait $!
-	(($(merges) > before))
+	before=$(merges "$2")
+	if ! "$DIR"/dma_bio -f merge -v "unplugged_$1" -t "$2" \
+	     > /tmp/merge.log 2>&1; then
+		grep -v '^ok' /tmp/merge.log | sed 's/^/# /'
+		wrong=1
+	fi
+	((wrong || $(merges "$2") - before >= $3))
+}
+
+# The three that have a neighbour of their own kind show that all could merge.
+merges_in_scheduler()
+{
+	local variant operation least wrong=0
+
+	for variant in back front {other_map,pages}{,_front}; do
+		least=3
+		[[ $variant == @(back|front) ]] && least=1
+		for operation in read write; do
+			p2p_wait "$P2P_LIMIT" merge "$variant" $operation $least &&
+				((!wrong)) && continue
+			ktap_print_msg "$variant, $operation"
+			return 1
+		done
+	done
 }
 
 works_with_scheduler() # NAME
 {
-	modprobe -q "$1-iosched" || modprobe -q "$1"
 	echo "$1" > "$queue"/scheduler && scheduler_is "$1" && fuzz || return
-	[[ $1 == none ]] || p2p_wait "$P2P_LIMIT" merges_in_scheduler
+	[[ $1 == none ]] || merges_in_scheduler
+}
+
+# In the emulated machine all of them are there.
+has_scheduler() # NAME
+{
+	modprobe -q "$1-iosched" || modprobe -q "$1"
+	[[ $P2PDMA_TOPOLOGY ]] || grep -qw -e "$1" "$queue"/scheduler
+}
+
+scheduler_result() # NAME
+{
+	if has_scheduler "$1"; then
+		ktap_test_result "$1, and merges in it" works_with_scheduler "$1"
+	else
+		ktap_test_skip "$1: the kernel does not have it"
+	fi
 }
 
 # --- control groups ---
@@ -152,6 +189,56 @@ with_latency_control()
 with_cost_control()
 {
 	with_setting $COST "$number enable=1" "$number enable=0"
+}
+
+# --- protection that is switched on while a bio waits ---
+
+# protect 0|1: has the CPU to verify what it reads, and to protect what it writes?
+protect()
+{
+	echo "$1" > "$late"/integrity/read_verify &&
+		echo "$1" > "$late"/integrity/write_generate
+}
+
+# late_has_written NUMBER: since it had written $writes times
+late_has_written()
+{
+	(($(awk '{ print $5 }' "$late"/stat) - writes >= $1))
+}
+
+# What dma_bio_try does after the last write is to read by DMA address. It says for
+# how many milliseconds that was still in the group's queue.
+switch_on_late()
+{
+	local start try writes
+
+	writes=$(awk '{ print $5 }' "$late"/stat)
+	in_group "$DIR"/dma_bio_try "/dev/${late##*/}" formats > /tmp/late.log &
+	try=$!
+	p2p_wait "$P2P_LIMIT" late_has_written $WRITES
+	sleep 1
+	protect 1
+	start=${EPOCHREALTIME/./}
+	wait $try
+	took=$(((${EPOCHREALTIME/./} - start) / 1000))
+}
+
+# The end comes late as well: otherwise it was refused when it was submitted.
+is_refused_late()
+{
+	local dev took='' lines why="the CPU can't protect the data (PI)"
+
+	dev=$(< "$late"/dev)
+	p2p_mark_log
+	echo "$dev rbps=$((SIZE / 4))" > $GROUP/io.max && protect 0 || return
+	switch_on_late
+	echo "$dev rbps=max" > $GROUP/io.max
+	lines=$(p2p_log_since_mark | grep -cF "DMA-address bio refused: ")
+	[[ $(< /tmp/late.log) == "$LATE" ]] && ((took > 1000 && lines == 1)) &&
+		p2p_logged "block: ${late##*/}: DMA-address bio refused: $why" &&
+		return
+	ktap_print_msg "$(tr '\n' ',' < /tmp/late.log) $took ms, $lines lines"
+	return 1
 }
 
 # --- accounting, tracing ---
@@ -250,26 +337,28 @@ partition_works()
 
 # --- resets ---
 
+# One is refused while the last one is under way.
 reset_often()
 {
 	while sleep 0.5; do
-		echo 1 > "$controller"/reset_controller
+		echo 1 > "$controller"/reset_controller && echo >> $RESETS
 	done 2> /dev/null
 }
 
 # No bio may be lost or fail: they are sent again.
 survives_resets()
 {
-	local resets
+	local resets result=0
 
-	p2p_mark_log
+	: > $RESETS
 	reset_often &
 	resets=$!
-	fuzz $((2 * SECONDS_EACH))
-	local result=$?
+	fuzz $((2 * SECONDS_EACH)) || result=1
 	kill $resets
 	wait $resets 2> /dev/null
-	p2p_wait 10 grep -qx live "$controller"/state && return $result
+	ktap_print_msg "$(wc -l < $RESETS) resets"
+	p2p_wait 10 grep -qx live "$controller"/state && [[ -s $RESETS ]] &&
+		return $result
 }
 
 # result NAME FILE COMMAND...: skip it if the kernel does not have the file
@@ -294,12 +383,13 @@ block=/sys/block/${drive##*/}
 queue=$block/queue
 controller=$(echo "/sys/bus/pci/devices/$(p2p_device drive0)"/nvme/nvme*)
 number=$(< "$block"/dev)
-ktap_set_plan 14
+late=$(p2p_disk formats 2)	# has more metadata than PI
+late=/sys/block/${late##*/}
+ktap_set_plan 15
 
 ktap_test_result "no scheduler" works_with_scheduler none
 for scheduler in mq-deadline kyber bfq; do
-	ktap_test_result "$scheduler, and merges in it" \
-		works_with_scheduler $scheduler
+	scheduler_result $scheduler
 done
 echo none > "$queue"/scheduler
 
@@ -318,5 +408,11 @@ ktap_test_result "statistics of the disk" is_accounted
 result "tracepoints" "$P2P_TRACE"/events/block has_tracepoints
 result "blktrace" "$block"/trace/enable has_blktrace
 ktap_test_result "partition" partition_works
+if [[ $late != /sys/block/ ]]; then
+	result "protection that is switched on late" $GROUP/io.max \
+		is_refused_late
+else
+	ktap_test_skip "protection that is switched on late: no device formats"
+fi
 ktap_test_result "resets of the controller" survives_resets
 ktap_finished

@@ -47,12 +47,7 @@ rebound()
 	echo "$cmb" > /sys/bus/pci/drivers/nvme/unbind || return
 	[[ ! -e $pool ]] || return
 	echo "$cmb" > /sys/bus/pci/drivers/nvme/bind || return
-	p2p_wait 10 drive_is_back && queues_in_cmb && load "$(p2p_disk cmb)"
-}
-
-drive_is_back()
-{
-	[[ -b $(p2p_disk cmb) ]]
+	p2p_wait 10 p2p_disk_is_there cmb && queues_in_cmb && load "$(p2p_disk cmb)"
 }
 
 ktap_print_header

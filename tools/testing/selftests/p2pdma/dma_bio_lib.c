@@ -130,23 +130,30 @@ bool dma_bio_load(void)
 	       dma_bio_load_module("dma_bio_ctl");
 }
 
+static int map_client(struct dma_bio_rig *rig, struct dma_bio_map *arg)
+{
+	int map = ioctl(rig->ctl, DMA_BIO_IOC_MAP, arg);
+
+	if (map < 0)
+		return -errno;
+	rig->place = arg->offset;
+	return map;
+}
+
 int dma_bio_map_disk(struct dma_bio_rig *rig, int disk, uint32_t dir)
 {
 	struct dma_bio_map arg = { .bdev = disk, .dir = dir };
-	int map = ioctl(rig->ctl, DMA_BIO_IOC_MAP, &arg);
 
-	return map < 0 ? -errno : map;
+	return map_client(rig, &arg);
 }
 
 int dma_bio_map_device(struct dma_bio_rig *rig, const char *name, uint32_t dir)
 {
 	struct dma_bio_map arg = { .bdev = -1, .dir = dir };
-	int map;
 
 	snprintf(arg.client, sizeof(arg.client), "%s",
 		 dma_bio_device(name) ?: name);
-	map = ioctl(rig->ctl, DMA_BIO_IOC_MAP, &arg);
-	return map < 0 ? -errno : map;
+	return map_client(rig, &arg);
 }
 
 static bool alloc_buffers(struct dma_bio_rig *rig, size_t size, size_t pages)
@@ -228,6 +235,89 @@ int dma_bio_run(const struct dma_bio_rig *rig, struct dma_bio *bio)
 	fprintf(stderr, "# submission gave %d; took %u of %u vectors, ended %u times\n",
 		ret, bio->added, bio->nr_vecs, bio->ended);
 	return -1;
+}
+
+int dma_bio_open_log(void)
+{
+	int log = open("/dev/kmsg", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+	if (log < 0)
+		complain("open", "/dev/kmsg");
+	else
+		lseek(log, 0, SEEK_END);
+	return log;
+}
+
+bool dma_bio_read_log(int log, char *line, size_t size)
+{
+	ssize_t len;
+
+	do {
+		len = read(log, line, size - 1);
+	} while (len < 0 && errno == EPIPE); /* some were overwritten */
+	if (len > 0)
+		line[len] = 0;
+	return len > 0;
+}
+
+#define REFUSED		"DMA-address bio refused: "
+
+/* New lines about refused bios; as many of them are right. */
+static unsigned int count_refusals(const struct dma_bio_rig *rig, int log,
+				   const char *reason, unsigned int *right)
+{
+	char line[DMA_BIO_LOG_LINE], wanted[256];
+	unsigned int nr = 0;
+
+	snprintf(wanted, sizeof(wanted), ";block: %s: " REFUSED "%s\n",
+		 strrchr(rig->path, '/') + 1, reason ?: "");
+	while (dma_bio_read_log(log, line, sizeof(line))) {
+		if (!strstr(line, REFUSED))
+			continue;
+		nr++;
+		*right += !!strstr(line, wanted);
+	}
+	return nr;
+}
+
+static int refuse_once(const struct dma_bio_rig *rig, struct dma_bio *bio,
+		       const char *reason)
+{
+	unsigned int lines, right = 0;
+	int log = dma_bio_open_log();
+	int ret;
+
+	if (log < 0)
+		return -errno;
+	ret = dma_bio_submit(rig, bio, 1, 0, 20);
+	lines = count_refusals(rig, log, reason, &right);
+	close(log);
+	if (ret)
+		return ret;
+	if (reason && !lines)
+		return -EAGAIN;
+	if (lines == !!reason && right == lines)
+		return 0;
+	fprintf(stderr, "# %u lines in the log, %u with the reason\n", lines,
+		right);
+	return -ENOMSG;
+}
+
+/* After ten lines the kernel is silent for the rest of five seconds. */
+int dma_bio_refuse(const struct dma_bio_rig *rig, struct dma_bio *bio,
+		   const char *reason)
+{
+	const struct dma_bio given = *bio;
+	int ret, waits = 3;
+
+	while ((ret = refuse_once(rig, bio, reason)) == -EAGAIN && waits--) {
+		sleep(5);
+		*bio = given;
+	}
+	if (ret != -EAGAIN)
+		return ret;
+	fprintf(stderr, "# no line in the log\n");
+	return -ENOMSG;
 }
 
 bool dma_bio_put(const struct dma_bio_rig *rig, size_t offset,

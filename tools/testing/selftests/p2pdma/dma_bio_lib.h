@@ -12,6 +12,7 @@
 
 #define SECTOR_SIZE	512
 #define POISON		0xa5
+#define DMA_BIO_LOG_LINE	8192	/* /dev/kmsg wants room for any */
 
 /* The blk_status_t of the kernel. */
 enum {
@@ -31,6 +32,7 @@ enum {
  * @path: of the disk
  * @map:  number of a mapping of the p2pmem, for both directions
  * @size: bytes of p2pmem, from offset 0
+ * @place: where in all p2pmem of the provider the offset 0 is
  */
 struct dma_bio_rig {
 	int ctl;
@@ -38,6 +40,7 @@ struct dma_bio_rig {
 	char path[64];
 	uint32_t map;
 	size_t size;
+	uint64_t place;
 };
 
 /* What the test cannot do without: the reason to skip it, or NULL. */
@@ -69,6 +72,19 @@ int dma_bio_submit(const struct dma_bio_rig *rig, struct dma_bio *bios,
 		   uint32_t nr, uint32_t flags, uint32_t linger);
 /* Submits one, which must end once: its status, or -1 with a message. */
 int dma_bio_run(const struct dma_bio_rig *rig, struct dma_bio *bio);
+
+/*
+ * Submits one that must be refused, so often that the log can tell why: nothing if
+ * there is no reason, otherwise a line with it. 0, -errno if it could not be
+ * submitted, or -ENOMSG with a message on stderr if the log tells anything else.
+ */
+int dma_bio_refuse(const struct dma_bio_rig *rig, struct dma_bio *bio,
+		   const char *reason);
+
+/* The kernel's log from here on, for the next function. */
+int dma_bio_open_log(void);
+/* The next line, if there is one by now. */
+bool dma_bio_read_log(int log, char *line, size_t size);
 
 /* The buffers; offsets from the rig's size on are in system memory. */
 bool dma_bio_put(const struct dma_bio_rig *rig, size_t offset,

@@ -148,6 +148,16 @@ static int run(struct bench *b, uint32_t op)
 	return dma_bio_run(&b->rig, &bio);
 }
 
+/* The CPU would have to do what it cannot. */
+static int run_refused(struct bench *b, uint32_t op)
+{
+	struct dma_bio bio = make(b, op, FIRST);
+	int ret = dma_bio_refuse(&b->rig, &bio,
+				 "the CPU can't protect the data (PI)");
+
+	return ret ?: bio.ended == 1 ? (int)bio.status : -1;
+}
+
 static void attach_meta(struct bench *b, struct dma_bio *bio, uint32_t size,
 			uint16_t checks)
 {
@@ -402,7 +412,7 @@ TEST_F_TIMEOUT(more, write_refused, SECONDS)
 
 	ASSERT_TRUE(poison_disk(b, FIRST));
 	ASSERT_TRUE(put_data(b));
-	EXPECT_EQ(BLK_STS_NOTSUPP, run(b, DMA_BIO_WRITE));
+	EXPECT_EQ(BLK_STS_NOTSUPP, run_refused(b, DMA_BIO_WRITE));
 	EXPECT_TRUE(disk_is_poisoned(b, FIRST));
 }
 
@@ -412,7 +422,7 @@ TEST_F_TIMEOUT(more, read_refused, SECONDS)
 
 	ASSERT_TRUE(dma_bio_disk_write(&b->rig, FIRST, b->data, SIZE));
 	ASSERT_TRUE(dma_bio_poison(&b->rig));
-	EXPECT_EQ(BLK_STS_NOTSUPP, run(b, DMA_BIO_READ));
+	EXPECT_EQ(BLK_STS_NOTSUPP, run_refused(b, DMA_BIO_READ));
 	memset(b->data, POISON, SIZE);
 	EXPECT_TRUE(memory_has_data(b));
 }
@@ -448,6 +458,78 @@ TEST_F_TIMEOUT(more, taken_if_switched_off, SECONDS)
 	ASSERT_TRUE(dma_bio_poison(&b->rig));
 	EXPECT_EQ(BLK_STS_OK, run(b, DMA_BIO_READ));
 	EXPECT_TRUE(memory_has_data(b));
+}
+
+/* --- metadata without protection information --- */
+
+FIXTURE(bare) {
+	struct bench b;
+};
+
+FIXTURE_SETUP(bare)
+{
+	struct bench *b = &self->b;
+
+	if (missing())
+		SKIP(return, "%s", missing());
+	ASSERT_TRUE(bench_open(b, 5));
+	/* What the metadata is before, so that it is seen to be replaced */
+	memset(b->data, POISON, SIZE);
+	memset(b->meta, POISON, sizeof(b->meta));
+	ASSERT_TRUE(raw_write(b, TUPLE));
+	new_data(b);
+}
+
+FIXTURE_TEARDOWN(bare)
+{
+	bench_close(&self->b);
+}
+
+static bool stored_meta_is_zero(struct bench *b)
+{
+	static const unsigned char zeroes[BLOCKS * TUPLE];
+
+	memset(b->meta, POISON, sizeof(b->meta));
+	return !raw(b, DMA_BIO_READ, TUPLE) &&
+	       !memcmp(b->meta, zeroes, sizeof(zeroes));
+}
+
+/* There is nothing to protect: the block layer only provides the room. */
+TEST_F_TIMEOUT(bare, write, SECONDS)
+{
+	struct bench *b = &self->b;
+
+	ASSERT_TRUE(put_data(b));
+	EXPECT_EQ(BLK_STS_OK, run(b, DMA_BIO_WRITE));
+	EXPECT_TRUE(disk_has_data(b, FIRST));
+	EXPECT_TRUE(stored_meta_is_zero(b));
+}
+
+TEST_F_TIMEOUT(bare, read, SECONDS)
+{
+	struct bench *b = &self->b;
+
+	ASSERT_TRUE(dma_bio_disk_write(&b->rig, FIRST, b->data, SIZE));
+	ASSERT_TRUE(dma_bio_poison(&b->rig));
+	EXPECT_EQ(BLK_STS_OK, run(b, DMA_BIO_READ));
+	EXPECT_TRUE(memory_has_data(b));
+}
+
+TEST_F_TIMEOUT(bare, supplied, SECONDS)
+{
+	unsigned char meta[BLOCKS * TUPLE];
+	struct bench *b = &self->b;
+
+	ASSERT_TRUE(put_data(b));
+	dma_bio_random_bytes(&b->random, meta, sizeof(meta));
+	memcpy(b->meta, meta, sizeof(meta));
+	EXPECT_EQ(BLK_STS_OK, run_with_meta(b, DMA_BIO_WRITE, TUPLE, 0));
+
+	ASSERT_TRUE(dma_bio_poison(&b->rig));
+	memset(b->meta, POISON, sizeof(b->meta));
+	EXPECT_EQ(BLK_STS_OK, run_with_meta(b, DMA_BIO_READ, TUPLE, 0));
+	EXPECT_TRUE(memory_has_data(b));
+	EXPECT_EQ(0, memcmp(b->meta, meta, sizeof(meta)));
 }
 
 /* --- zones --- */

@@ -3,9 +3,10 @@
  * dma_bio_try DISK [CLIENT]: what does the disk do with DMA-address bios that are
  * good for the client, a device of the emulated machine (default: drive0)?
  *
- * Prints how long it took to map the memory, and a line for a write and one for
- * a read: its status, how often it ended, and what happened to the data.
- * Overwrites the first 64 KiB of the disk.
+ * Prints how long it took to map the memory, where in it the buffer is, and a line
+ * for a write and one for a read: its status, how often it ended, and what happened
+ * to the data. Overwrites the first 64 KiB of the disk; if all went well they are
+ * what is in the buffer, too.
  */
 #include <stdio.h>
 #include <string.h>
@@ -75,6 +76,7 @@ static bool open_timed(const char *disk, const char *client)
 	fprintf(stderr, "# mapped in %ld us\n",
 		(end.tv_sec - start.tv_sec) * 1000000 +
 		(end.tv_nsec - start.tv_nsec) / 1000);
+	fprintf(stderr, "# buffer at %llu\n", (unsigned long long)rig.place);
 	return ok;
 }
 

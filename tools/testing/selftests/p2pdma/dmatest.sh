@@ -122,6 +122,37 @@ test_unbind()
 	return "$status"
 }
 
+# reload [PARAMETER]
+reload()
+{
+	rmmod lsi_copy && insmod "$DIR/modules/lsi_copy.ko" "$@"
+}
+
+# A copy is a program of up to ten moves. The data repeats after 32 bytes: moves of an
+# odd number of bytes show what comes from the wrong place, too.
+test_moves()
+{
+	local status=0 bytes=4099
+
+	reload move_max=$bytes || return
+	run_dmatest 0 iterations=200 test_buf_size=$((10 * bytes)) || status=1
+	run_dmatest 1 iterations=1 max_channels=1 norandom=1 \
+		test_buf_size=$((10 * bytes + 1)) || status=1
+	reload || status=1
+	return "$status"
+}
+
+refused_moves()
+{
+	local move_max
+
+	rmmod lsi_copy || return
+	for move_max in 0 $((16 << 20)); do
+		! insmod "$DIR/modules/lsi_copy.ko" move_max=$move_max || return
+	done 2> /dev/null
+	p2p_insmod lsi_copy
+}
+
 ktap_print_header
 
 p2p_require engine
@@ -133,7 +164,7 @@ p2p_insmod lsi_copy || ktap_exit_fail_msg "cannot load lsi_copy"
 [[ $(< /sys/module/lsi_copy/refcnt) == 0 ]] ||
 	p2p_skip_all "lsi_copy is in use"
 
-ktap_set_plan 7
+ktap_set_plan 9
 
 ktap_test_result "bytes at odd addresses" \
 	run_dmatest 0 iterations=500 test_buf_size=67
@@ -141,6 +172,8 @@ ktap_test_result "several threads on every channel" \
 	run_dmatest 0 iterations=200 threads_per_chan=3
 ktap_test_result "up to 2 MiB" \
 	run_dmatest 0 iterations=10 test_buf_size=$((2 << 20))
+ktap_test_result "copies of up to ten moves, and no more" test_moves
+ktap_test_result "moves of no bytes, and of too many, are refused" refused_moves
 ktap_test_result "polled" \
 	run_dmatest 0 iterations=200 max_channels=2 polled=1
 ktap_test_result "error and recovery" test_failure

@@ -6,7 +6,8 @@
 # drive's I/O and of user space that maps the memory. What was asked for may fail then,
 # cleanly. The same again must work, with all memory free and every byte right. The
 # target's own I/O takes no memory. These are the allocations that failslab knows, from
-# slabs; the first of an operation all fail, later ones in growing steps.
+# slabs. All of them fail, but of the hundreds of a kind that a queue takes, for each of
+# its entries, only the first do, and later ones in growing steps.
 #
 # P2P_FAULTS limits how far this goes, then an operation that has more of them fails.
 
@@ -115,13 +116,14 @@ recovers()
 }
 
 # sweep SYMBOL PREFIX EVENT CHECK [ALL]: the event with the first allocation in that code
-# failing, then with the second, until it has no more; beyond ALL the steps grow
+# failing, then with the second, until it has no more; beyond ALL the steps grow, if it
+# is given
 sweep()
 {
 	local nth failed=0
 
 	only_within "$1" "$2" || return
-	for ((nth = 1; nth <= FAULTS; nth += 1 + nth / ${5:-32})); do
+	for ((nth = 1; nth <= FAULTS; nth += 1 + nth / ${5:-$FAULTS})); do
 		arm $nth || return
 		fails "$3" || break
 		failed=$((failed + 1))
@@ -224,13 +226,8 @@ works_anew()
 	address=$(p2p_device drive0)
 	many && echo "$address" > /sys/bus/pci/drivers/nvme/unbind &&
 		echo "$address" > /sys/bus/pci/drivers/nvme/bind &&
-		p2p_wait "$P2P_LIMIT" has_disk
-}
-
-has_disk()
-{
-	drive=$(p2p_disk drive0)
-	[[ -b $drive ]]
+		p2p_wait "$P2P_LIMIT" p2p_disk_is_there drive0 &&
+		drive=$(p2p_disk drive0)
 }
 
 # --- user space ---

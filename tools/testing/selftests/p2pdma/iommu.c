@@ -35,17 +35,14 @@ static bool announce(drive_data *self, const char *what)
 static bool seen_fault(drive_data *self, const char *access)
 {
 	const char *device = dma_bio_device("drive0");
-	char record[1024], wanted[64];
+	char line[DMA_BIO_LOG_LINE], wanted[64];
 	bool seen = false;
-	ssize_t len;
 
 	snprintf(wanted, sizeof(wanted), "DMA %s NO_PASID] Request device [%s]",
 		 access, device);
 	usleep(500000);
-	while ((len = read(self->log, record, sizeof(record) - 1)) > 0) {
-		record[len] = 0;
-		seen |= strstr(record, wanted) && strstr(record, "fault addr");
-	}
+	while (dma_bio_read_log(self->log, line, sizeof(line)))
+		seen |= strstr(line, wanted) && strstr(line, "fault addr");
 	return seen;
 }
 
@@ -59,9 +56,8 @@ FIXTURE_SETUP(drive)
 	ASSERT_TRUE(dma_bio_load());
 	ASSERT_TRUE(dma_bio_find_disk("drive0", disk, sizeof(disk)));
 	ASSERT_TRUE(dma_bio_open(&self->rig, disk, NULL, SIZE, 0));
-	self->log = open("/dev/kmsg", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	self->log = dma_bio_open_log();
 	ASSERT_GE(self->log, 0);
-	lseek(self->log, 0, SEEK_END);
 }
 
 FIXTURE_TEARDOWN(drive)

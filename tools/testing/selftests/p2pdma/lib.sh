@@ -122,10 +122,15 @@ p2p_mark_log()
 	echo "$p2p_mark" > /dev/kmsg
 }
 
+p2p_log_since_mark()
+{
+	dmesg | sed "1,/$p2p_mark/d"
+}
+
 # p2p_logged STRING: since the last mark?
 p2p_logged()
 {
-	if dmesg | sed "1,/$p2p_mark/d" | grep -qF -e "$1"; then
+	if p2p_log_since_mark | grep -qF -e "$1"; then
 		return 0
 	fi
 	ktap_print_msg "the kernel did not say: $1"
@@ -275,6 +280,12 @@ p2p_disk()
 	done
 }
 
+# p2p_disk_is_there NAME
+p2p_disk_is_there()
+{
+	[[ -b $(p2p_disk "$1") ]]
+}
+
 p2p_link_port()
 {
 	ln -s "$P2P_SUBSYS" $P2P_NVMET/ports/1/subsystems/
@@ -323,6 +334,15 @@ p2p_set_provider()
 	echo 0 > "$P2P_NS"/enable
 	{ echo "$1" > "$P2P_NS"/p2pmem; } 2> /dev/null || return
 	{ echo 1 > "$P2P_NS"/enable; } 2> /dev/null
+}
+
+# p2p_enable_anew: that is all it takes to be back at peer-to-peer memory, whatever has
+# happened to the provider, because it is looked for when the namespace is enabled
+p2p_enable_anew()
+{
+	timeout "$P2P_LIMIT" bash -c \
+		"echo 0 > $P2P_NS/enable && echo 1 > $P2P_NS/enable" &&
+		p2p_wait "$P2P_LIMIT" p2p_find_remote
 }
 
 # p2p_set_up_disk DISK: all devices, and a target that is not enabled yet
@@ -485,6 +505,22 @@ p2p_end_load()
 	return 0
 }
 
+# Data that was written before an interruption, behind what the load writes, and the tag
+# that it has
+P2P_KEPT=(--offset=64m --size=2m --bs=64k --iodepth=8)
+p2p_kept=
+
+p2p_keep_data()
+{
+	p2p_kept=kept$RANDOM
+	p2p_fill "$remote" $p2p_kept "${P2P_KEPT[@]}" --end_fsync=1
+}
+
+p2p_data_is_kept()
+{
+	p2p_check "$remote" "$p2p_kept" "${P2P_KEPT[@]}"
+}
+
 # Load that must not notice: 128 blocks are written, read and compared, over and over,
 # and there is no error.
 p2p_start_verified_load()
@@ -547,9 +583,10 @@ p2p_ios()
 # p2p_pool_is_free ADDRESS: is all of the pool free?
 p2p_pool_is_free()
 {
-	local dir=/sys/bus/pci/devices/$1/p2pmem
+	local dir=/sys/bus/pci/devices/$1/p2pmem size
 
-	[[ $(< "$dir/available") == "$(< "$dir/size")" ]]
+	# No pool is not a free one.
+	size=$(< "$dir/size") && ((size && size == $(< "$dir/available")))
 }
 
 # p2p_pool_is_back ADDRESS: is all of it free once the host has gone?
@@ -565,29 +602,32 @@ p2p_bar_range()
 		"/sys/bus/pci/devices/$(p2p_device "$1")/resource"
 }
 
-# The kernel's own events for every DMA mapping that is made.
+# The kernel's own events for every DMA mapping that is made, and for what an IOMMU
+# maps, if the kernel knows any.
 p2p_trace_start()
 {
-	local event
+	local event iommu=$P2P_TRACE/events/iommu/map/enable
 
 	echo 0 > $P2P_TRACE/tracing_on
 	echo "${1:-16384}" > $P2P_TRACE/buffer_size_kb
 	for event in dma_map_phys dma_map_sg; do
 		echo 1 > "$P2P_TRACE/events/dma/$event/enable" || return
 	done
+	[[ ! -e $iommu ]] || echo 1 > $iommu || return
 	echo > $P2P_TRACE/trace
 	echo 1 > $P2P_TRACE/tracing_on
 }
 
 # p2p_trace_stop BAR DRIVE: print how many mappings were made for the drive, of the
-# BAR's memory for any other device, and of other memory for other devices. Prints
-# nothing if events were lost.
+# BAR's memory for any other device, and of other memory for other devices; then how
+# many of the BAR's memory, and of other memory, in an IOMMU. Prints nothing if events
+# were lost.
 p2p_trace_stop()
 {
 	local range
 
 	echo 0 > $P2P_TRACE/tracing_on
-	echo 0 > $P2P_TRACE/events/dma/enable
+	echo 0 > $P2P_TRACE/events/enable
 	grep -q '^overrun: [1-9]' $P2P_TRACE/per_cpu/cpu*/stats && return 1
 	read -ra range <<< "$(p2p_bar_range "$1")"
 	awk -v drive="$(p2p_device "$2")" -v first="$((range[0]))" \

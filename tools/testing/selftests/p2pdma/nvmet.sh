@@ -131,12 +131,36 @@ witness_result()
 	fi
 }
 
+# A transport that does no DMA by PCI: the memory is of no use to it.
+without_pci_dma()
+{
+	local P2P_TRANSPORT=loop result=1
+
+	p2p_add_target "$drive" || return
+	p2p_mark_log
+	p2p_set_provider "$provider" && p2p_connect && p2p_verify &&
+		p2p_logged "can't reach peer-to-peer memory, using system memory" &&
+		(($(p2p_stat requests) == 0)) && result=0
+	p2p_disconnect && p2p_remove_target && return $result
+}
+
+without_pci_dma_result()
+{
+	local name="a transport that can't reach it uses system memory"
+
+	if ((has_dma_bios)); then
+		ktap_test_result "$name" without_pci_dma
+	else
+		ktap_test_skip "$name: this kernel does not say so"
+	fi
+}
+
 ktap_print_header
 p2p_require p2pmem0 drive0 engine
 p2p_require_tools fio nvme ip
 provider=$(p2p_device p2pmem0)
 drive=$(p2p_disk drive0)
-ktap_set_plan $((2 * ${#SIZES[@]} + 7))
+ktap_set_plan $((2 * ${#SIZES[@]} + 8))
 has_dma_bios=0
 p2p_has_dma_bios && has_dma_bios=1
 ktap_print_msg "DMA-address bios: $has_dma_bios"
@@ -159,4 +183,5 @@ witness_result "no data crosses the BAR without p2pmem" absent 0
 ktap_test_result "all memory is back in the pool" \
 	p2p_pool_is_back "$provider"
 p2p_remove_target
+without_pci_dma_result
 ktap_finished

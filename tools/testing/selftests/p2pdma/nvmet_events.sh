@@ -72,11 +72,11 @@ disconnected()
 	local i
 
 	for ((i = 0; i < ROUNDS; i++)); do
-		p2p_start_load || return
+		p2p_start_load && p2p_keep_data || return
 		p2p_disconnect || return
 		p2p_end_load
 		p2p_wait "$P2P_LIMIT" p2p_pool_is_free "$provider" || return
-		p2p_connect || return
+		p2p_connect && p2p_data_is_kept || return
 	done
 	p2p_is_served
 }
@@ -96,18 +96,19 @@ reset()
 	p2p_is_served
 }
 
-# Until it is enabled again the host gets errors, so the data is written after.
+# Until it is enabled again the host gets errors.
 disabled()
 {
 	local i
 
 	for ((i = 0; i < ROUNDS; i++)); do
-		p2p_start_load || return
+		p2p_start_load && p2p_keep_data || return
 		timeout "$P2P_LIMIT" bash -c "echo 0 > $P2P_NS/enable" || return
 		p2p_end_load
 		p2p_wait "$P2P_LIMIT" p2p_pool_is_free "$provider" || return
 		echo 1 > "$P2P_NS"/enable || return
-		p2p_wait "$P2P_LIMIT" p2p_find_remote || return
+		p2p_wait "$P2P_LIMIT" p2p_find_remote &&
+			p2p_data_is_kept || return
 	done
 	p2p_is_served
 }
@@ -128,8 +129,7 @@ unbound()
 		ktap_print_msg "a dead mapping was used"
 		return 1
 	fi
-	p2p_set_provider "$provider" && p2p_wait "$P2P_LIMIT" p2p_find_remote &&
-		p2p_is_served
+	p2p_enable_anew && p2p_is_served
 }
 
 pool_free()

@@ -76,6 +76,59 @@ static bool all_free(const pool_data *pool)
 	return !allocated(pool);
 }
 
+/* Bytes of a range that have an attribute, and that have not. */
+struct attribute {
+	unsigned long start;
+	unsigned long end;
+	unsigned long with;
+	unsigned long without;
+};
+
+/* A file of debugfs that has a line for each range of addresses */
+static bool find_attribute(struct attribute *found, const char *path,
+			   const char *range, const char *name)
+{
+	FILE *file = fopen(path, "r");
+	unsigned long start, end;
+	char line[160];
+
+	if (!file)
+		return false;
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, range, &start, &end) != 2 ||
+		    end <= found->start || start >= found->end)
+			continue;
+		if (start < found->start)
+			start = found->start;
+		if (end > found->end)
+			end = found->end;
+		*(strstr(line, name) ? &found->with : &found->without) +=
+			end - start;
+	}
+	fclose(file);
+	return true;
+}
+
+static bool find_bar(const pool_data *pool, struct attribute *bar)
+{
+	unsigned long last;
+	char path[96];
+	FILE *file;
+	bool found;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource",
+		 pool->address);
+	file = fopen(path, "r");
+	if (!file)
+		return false;
+	/* The third BAR */
+	found = fscanf(file, "%*[^\n]\n%*[^\n]\n%lx %lx", &bar->start,
+		       &last) == 2;
+	bar->end = last + 1;
+	fclose(file);
+	return found;
+}
+
 static unsigned char *map(const pool_data *pool, size_t size)
 {
 	int fd = open(pool->allocate, O_RDWR | O_CLOEXEC);
@@ -170,6 +223,49 @@ TEST_F(pool, cpu)
 	memcpy(memory, self->data, SIZE);
 	memcpy(self->seen, memory, SIZE);
 	EXPECT_EQ(memcmp(self->seen, self->data, SIZE), 0);
+	munmap(memory, SIZE);
+}
+
+#define PAT_LIST	"/sys/kernel/debug/x86/pat_memtype_list"
+#define PAGE_TABLES	"/sys/kernel/debug/page_tables/current_kernel"
+
+/* Once as memory of the provider, once together with the pages */
+TEST_F(pool, uncached_in_kernel)
+{
+	struct attribute bar = { };
+	unsigned char *memory;
+
+	if (access(PAT_LIST, R_OK))
+		SKIP(return, "no " PAT_LIST);
+	memory = map(self, SIZE);
+	ASSERT_NE(memory, MAP_FAILED);
+	ASSERT_TRUE(find_bar(self, &bar));
+	EXPECT_GE(bar.end - bar.start, self->size);
+	ASSERT_TRUE(find_attribute(&bar, PAT_LIST, "PAT: [mem %lx-%lx]",
+				   "uncached-minus"));
+	EXPECT_GE(bar.with, self->size);
+	EXPECT_EQ(bar.without, 0);
+	munmap(memory, SIZE);
+}
+
+/* The list above has no entry for it. PCD without PWT is uncached-minus. */
+TEST_F(pool, uncached_in_user_space)
+{
+	struct attribute mapping = { };
+	unsigned char *memory;
+
+	if (dma_bio_missing())
+		SKIP(return, "this kernel leaves that to the MTRRs");
+	if (access(PAGE_TABLES, R_OK))
+		SKIP(return, "no " PAGE_TABLES ": CONFIG_PTDUMP_DEBUGFS");
+	memory = map(self, SIZE);
+	ASSERT_NE(memory, MAP_FAILED);
+	mapping.start = (unsigned long)memory;
+	mapping.end = mapping.start + SIZE;
+	ASSERT_TRUE(find_attribute(&mapping, PAGE_TABLES, "%lx-%lx",
+				   "RW     PCD "));
+	EXPECT_EQ(mapping.with, SIZE);
+	EXPECT_EQ(mapping.without, 0);
 	munmap(memory, SIZE);
 }
 

@@ -301,6 +301,24 @@ judge()
 	return 1
 }
 
+# can_be_removed NAME: what holds a reference to it cannot
+can_be_removed()
+{
+	"remove_$1" && return
+	ktap_print_msg "cannot be removed"
+	return 1
+}
+
+# is_right CLIENT [REMOVE]: it refuses, and nothing of what it refused is left
+is_right()
+{
+	local result=0
+
+	is_refused "$1" || result=1
+	[[ ! $2 ]] || can_be_removed "$2" || result=1
+	return $result
+}
+
 # is_refused CLIENT: the log may have said too much already, then try again
 is_refused()
 {
@@ -338,12 +356,11 @@ row()
 
 	disk=
 	if "make_$device"; then
-		ktap_test_result "$name" is_refused "$client"
+		ktap_test_result "$name" is_right "$client" "$remove"
 	else
 		missing "$name"
+		[[ ! $remove ]] || can_be_removed "$remove"
 	fi
-	[[ ! $remove ]] || "remove_$remove" ||
-		ktap_print_msg "$name: cannot be removed"
 }
 
 multipath_row()

@@ -16,13 +16,20 @@ bail_out()
 	ktap_exit_fail_msg "$*, see the kernel log"
 }
 
-clean_up()
+unload()
 {
-	local i
+	local i status=0
 
 	for ((i = ${#loaded[@]} - 1; i >= 0; i--)); do
-		rmmod "${loaded[i]}"
+		rmmod "${loaded[i]}" || status=1
 	done
+	loaded=()
+	return "$status"
+}
+
+clean_up()
+{
+	unload
 	ip link del "$NETDEV" 2> /dev/null
 }
 
@@ -61,7 +68,9 @@ load rnic_loop netdev="$NETDEV" || bail_out "cannot load rnic_loop"
 p2p_wait 5 has_gid || bail_out "rnic0 has no address"
 load rnic_verbs_test || bail_out "cannot load rnic_verbs_test"
 
-ktap_set_plan "$(sed -n 's/^1\.\.//p' "$RESULTS")"
+tests=$(sed -n 's/^1\.\.//p' "$RESULTS")
+((tests)) || bail_out "rnic_verbs_test has no results"
+ktap_set_plan $((tests + 1))
 while read -r line; do
 	case $line in
 	'ok '*) ktap_test_pass "${line#ok * }" ;;
@@ -70,4 +79,5 @@ while read -r line; do
 	'Bail out!'*) bail_out "the tests could not start" ;;
 	esac
 done < "$RESULTS"
+ktap_test_result "unload" unload
 ktap_finished

@@ -44,6 +44,8 @@ struct dma_bio_alloc {
  * @client: PCI address of the device, or empty for the one of @bdev
  * @bdev:   file descriptor of a block device
  * @dir:    one of &enum dma_bio_dir
+ * @offset: returned: where the buffer is in the p2pmem, from the address on that
+ *          @client has for its beginning
  *
  * The ioctl returns the number of the mapping. It fails with EOPNOTSUPP if @bdev
  * takes no DMA addresses, and otherwise as pci_p2pmem_map_resource() does.
@@ -52,6 +54,7 @@ struct dma_bio_map {
 	char client[DMA_BIO_NAME_LEN];
 	__s32 bdev;
 	__u32 dir;
+	__u64 offset;
 };
 
 enum dma_bio_dir {
@@ -220,7 +223,7 @@ struct dma_bio_submit {
 };
 
 #define DMA_BIO_IOC_ALLOC	_IOW(0xdb, 0, struct dma_bio_alloc)
-#define DMA_BIO_IOC_MAP		_IOW(0xdb, 1, struct dma_bio_map)
+#define DMA_BIO_IOC_MAP		_IOWR(0xdb, 1, struct dma_bio_map)
 #define DMA_BIO_IOC_SUBMIT	_IOW(0xdb, 2, struct dma_bio_submit)
 
 #endif /* _DMA_BIO_CTL_H */

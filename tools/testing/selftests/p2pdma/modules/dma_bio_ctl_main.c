@@ -68,30 +68,31 @@ static int ctl_alloc(struct ctl_file *ctl, const struct dma_bio_alloc *arg)
 }
 
 static int ctl_add_map(struct ctl_file *ctl, struct device *client,
-		       enum dma_data_direction dir)
+		       struct dma_bio_map *arg)
 {
 	struct dma_premap *map;
 
-	map = pci_p2pmem_map_resource(ctl->provider, client, dir);
+	map = pci_p2pmem_map_resource(ctl->provider, client, arg->dir);
 	if (IS_ERR(map))
 		return PTR_ERR(map);
+	arg->offset = pci_p2pmem_dma_addr(map, ctl->p2p.addr) - map->addr;
 	ctl->maps[ctl->nr_maps] = map;
 	return ctl->nr_maps++;
 }
 
-static int ctl_map_pci(struct ctl_file *ctl, const struct dma_bio_map *arg)
+static int ctl_map_pci(struct ctl_file *ctl, struct dma_bio_map *arg)
 {
 	struct pci_dev *client = ctl_find_pci(arg->client);
 	int ret;
 
 	if (!client)
 		return -ENODEV;
-	ret = ctl_add_map(ctl, &client->dev, arg->dir);
+	ret = ctl_add_map(ctl, &client->dev, arg);
 	pci_dev_put(client);
 	return ret;
 }
 
-static int ctl_map_bdev(struct ctl_file *ctl, const struct dma_bio_map *arg)
+static int ctl_map_bdev(struct ctl_file *ctl, struct dma_bio_map *arg)
 {
 	struct file *file = ctl_get_bdev(arg->bdev, 0);
 	struct device *client;
@@ -101,12 +102,12 @@ static int ctl_map_bdev(struct ctl_file *ctl, const struct dma_bio_map *arg)
 		return PTR_ERR(file);
 	client = bdev_dma_dev(file_bdev(file));
 	if (client)
-		ret = ctl_add_map(ctl, client, arg->dir);
+		ret = ctl_add_map(ctl, client, arg);
 	fput(file);
 	return ret;
 }
 
-static int ctl_map(struct ctl_file *ctl, const struct dma_bio_map *arg)
+static int ctl_map(struct ctl_file *ctl, struct dma_bio_map *arg)
 {
 	if (!ctl->provider)
 		return ctl_invalid("nothing is allocated");
@@ -130,16 +131,18 @@ static long ctl_ioctl_alloc(struct ctl_file *ctl, const void __user *from)
 	return ret;
 }
 
-static long ctl_ioctl_map(struct ctl_file *ctl, const void __user *from)
+static long ctl_ioctl_map(struct ctl_file *ctl, void __user *user)
 {
 	struct dma_bio_map arg;
 	long ret;
 
-	if (copy_from_user(&arg, from, sizeof(arg)))
+	if (copy_from_user(&arg, user, sizeof(arg)))
 		return -EFAULT;
 	down_write(&ctl->lock);
 	ret = ctl_map(ctl, &arg);
 	up_write(&ctl->lock);
+	if (ret >= 0 && copy_to_user(user, &arg, sizeof(arg)))
+		return -EFAULT;
 	return ret;
 }
 
@@ -159,15 +162,15 @@ static long ctl_ioctl_submit(struct ctl_file *ctl, const void __user *from)
 static long ctl_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct ctl_file *ctl = file->private_data;
-	void __user *from = (void __user *)arg;
+	void __user *user = (void __user *)arg;
 
 	switch (cmd) {
 	case DMA_BIO_IOC_ALLOC:
-		return ctl_ioctl_alloc(ctl, from);
+		return ctl_ioctl_alloc(ctl, user);
 	case DMA_BIO_IOC_MAP:
-		return ctl_ioctl_map(ctl, from);
+		return ctl_ioctl_map(ctl, user);
 	case DMA_BIO_IOC_SUBMIT:
-		return ctl_ioctl_submit(ctl, from);
+		return ctl_ioctl_submit(ctl, user);
 	default:
 		return -ENOTTY;
 	}

@@ -135,6 +135,56 @@ bool dbt_read_back(const struct dbt_layout *l)
 	       p2pmem_has(l);
 }
 
+static struct bio *make_page_bio(struct scatterlist *sg, blk_opf_t opf)
+{
+	struct bio *bio = bio_alloc(dbt.bdev, 1, opf | REQ_NOMERGE, GFP_KERNEL);
+
+	bio->bi_iter.bi_sector = FIRST_SECTOR;
+	__bio_add_page(bio, sg_page(sg), sg->length, sg->offset);
+	return bio;
+}
+
+static bool pages_written(struct scatterlist *sg)
+{
+	if (!poison_disk(sg->length))
+		return false;
+	memcpy(sg_virt(sg), dbt.data, sg->length);
+	/* See scatter(). */
+	wmb();
+	return run_bio(make_page_bio(sg, REQ_OP_WRITE)) && disk_has(sg->length);
+}
+
+static bool pages_read_back(struct scatterlist *sg)
+{
+	if (!disk_filled(sg->length))
+		return false;
+	memset(sg_virt(sg), POISON, sg->length);
+	/* See scatter(). */
+	wmb();
+	return run_bio(make_page_bio(sg, REQ_OP_READ)) &&
+	       !memcmp(sg_virt(sg), dbt.data, sg->length);
+}
+
+/*
+ * The page based way, next to which the mapping goes on: the pages are made now,
+ * unless user space has asked for them before.
+ */
+bool dbt_test_pages(void)
+{
+	struct scatterlist *sg;
+	unsigned int nents;
+	bool ok;
+
+	sg = pci_p2pmem_alloc_sgl(dbt.provider, &nents, SZ_64K);
+	if (!check(sg))
+		return false;
+	ok = check(nents == 1) && check(sg->length == SZ_64K) &&
+	     check(is_pci_p2pdma_page(sg_page(sg))) &&
+	     check(pages_written(sg)) && check(pages_read_back(sg));
+	pci_p2pmem_free_sgl(dbt.provider, sg);
+	return ok;
+}
+
 struct shape {
 	const char *name;
 	unsigned int nr;

@@ -60,6 +60,7 @@ static const struct {
 	{ "split and chain", dbt_test_split },
 	{ "advance", dbt_test_advance },
 	{ "reuse", dbt_test_reuse },
+	{ "pages of the memory", dbt_test_pages },
 };
 
 static void run_tests(void)

@@ -98,7 +98,10 @@ bool dbt_test_unmixed(void)
 
 bool dbt_test_dma_dev(void)
 {
-	return check(bdev_dma_dev(dbt.bdev) == dbt.client) &&
+	/* The disk's parent is the NVMe controller, that one's is the drive. */
+	struct device *ctrl = disk_to_dev(dbt.bdev->bd_disk)->parent;
+
+	return check(bdev_dma_dev(dbt.bdev) == ctrl->parent) &&
 	       check(dev_is_pci(dbt.client)) &&
 	       check(dbt.map->dev == dbt.client) &&
 	       check(!dma_premap_is_dead(dbt.map)) &&

@@ -96,6 +96,7 @@ bool dbt_test_clone(void);
 bool dbt_test_split(void);
 bool dbt_test_advance(void);
 bool dbt_test_reuse(void);
+bool dbt_test_pages(void);
 
 /* dma_bio_split.c */
 bool dbt_test_iterating(void);

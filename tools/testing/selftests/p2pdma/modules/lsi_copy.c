@@ -68,7 +68,6 @@
  */
 #define LSI_COPY_MOVES		10
 #define LSI_COPY_SCRIPT_WORDS	(LSI_COPY_MOVES * 3 + 2)
-#define LSI_COPY_MAX_LEN	(LSI_COPY_MOVES * LSI_COPY_MOVE_MAX)
 
 /* Arbitrary: a few clients, with some hundred copies in flight for each. */
 #define LSI_COPY_CHANS		4
@@ -76,6 +75,20 @@
 
 /* Well below dmatest's three seconds, well above a host that is busy. */
 #define LSI_COPY_TIMEOUT	HZ
+
+static unsigned int move_max = LSI_COPY_MOVE_MAX;
+
+static int lsi_copy_set_move_max(const char *val, const struct kernel_param *kp)
+{
+	return param_set_uint_minmax(val, kp, 1, LSI_COPY_MOVE_MAX);
+}
+
+static const struct kernel_param_ops lsi_copy_move_max_ops = {
+	.set = lsi_copy_set_move_max,
+	.get = param_get_uint,
+};
+module_param_cb(move_max, &lsi_copy_move_max_ops, &move_max, 0444);
+MODULE_PARM_DESC(move_max, "bytes of a copy that one instruction moves");
 
 /**
  * struct lsi_copy_desc - one copy
@@ -149,6 +162,11 @@ struct lsi_copy {
 	struct rcu_head		rcu;
 	struct lsi_copy_chan	chans[LSI_COPY_CHANS];
 };
+
+static size_t lsi_copy_max_len(void)
+{
+	return (size_t)LSI_COPY_MOVES * move_max;
+}
 
 static struct lsi_copy *to_lsi_copy(struct dma_chan *chan)
 {
@@ -347,7 +365,7 @@ static void lsi_copy_write_script(struct lsi_copy_desc *desc, dma_addr_t dst,
 	__le32 *pc = desc->script;
 
 	while (len) {
-		u32 part = min_t(size_t, len, LSI_COPY_MOVE_MAX);
+		u32 part = min_t(size_t, len, move_max);
 
 		*pc++ = cpu_to_le32(LSI_INSN_MOVE | part);
 		*pc++ = cpu_to_le32(src);
@@ -382,7 +400,7 @@ lsi_copy_prep_memcpy(struct dma_chan *chan, dma_addr_t dst, dma_addr_t src,
 	struct lsi_copy *engine = to_lsi_copy(chan);
 	struct lsi_copy_desc *desc;
 
-	if (!len || len > LSI_COPY_MAX_LEN)
+	if (!len || len > lsi_copy_max_len())
 		return NULL;
 
 	/* The DMA mask says so for the DMA API, but not for bus addresses. */
@@ -617,7 +635,7 @@ static int lsi_copy_enable(struct lsi_copy *engine)
 	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(32));
 	if (ret)
 		return ret;
-	dma_set_max_seg_size(&pdev->dev, LSI_COPY_MAX_LEN);
+	dma_set_max_seg_size(&pdev->dev, lsi_copy_max_len());
 
 	engine->scripts = dmam_alloc_coherent(&pdev->dev, size,
 					      &engine->scripts_dma, GFP_KERNEL);

@@ -39,6 +39,18 @@ control_scrub()
 	fi
 }
 
+# same BAR "OFFSET DRIVE": does the drive begin with 64 KiB that are there in the BAR?
+control_same()
+{
+	local file offset drive
+
+	read -r offset drive <<< "$2"
+	file=$(control_backing "$1") || { echo "error no BAR '$1'"; return; }
+	[[ $offset =~ ^[0-9]+$ && $drive =~ ^[a-z0-9]+$ ]] &&
+		cmp -s -n 65536 -i "$offset:0" "$file" "$work/$drive.img" &&
+		echo ok || echo different
+}
+
 # count: the kernel's instructions in the last run that was counted: how many
 # samples, their lower quartile and their mean
 control_count()
@@ -128,13 +140,32 @@ control_plug()
 	echo "$answer"
 }
 
+# control_rate DRIVE NUMBER: I/Os in a second that it does at most, 0 is no limit
+control_rate()
+{
+	control_made "$1" > /dev/null || { echo "error no device '$1'"; return; }
+	monitor_line "block_set_io_throttle $1 0 0 0 $2 0 0"
+}
+
+# stall DRIVE: a queue of 16 takes more than 5 seconds. QEMU itself stands still when
+# the guest resets it meanwhile, until that queue is done, so not more.
+control_stall()
+{
+	control_rate "$1" 3
+}
+
+control_resume()
+{
+	control_rate "$1" 0
+}
+
 control_serve()
 {
 	local command name argument plugged=0
 
 	monitor '{"execute": "qmp_capabilities"}' > /dev/null
 	while read -r command name argument; do
-		if [[ $command =~ ^[a-z_]+$ && $command != @(serve|backing|made) ]] &&
+		if [[ $command =~ ^[a-z_]+$ && $command != @(serve|backing|made|rate) ]] &&
 		   declare -F "control_$command" > /dev/null; then
 			"control_$command" "$name" "$argument"
 		else

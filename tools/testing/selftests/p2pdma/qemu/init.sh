@@ -120,6 +120,15 @@ check_leaks()
 	mark "kmemleak $count"
 }
 
+# A kernel that checks DMA mappings tells of the first error only, unless it is told to
+# tell of all.
+show_all_dma_errors()
+{
+	grep -q ' debug_dma_map_phys$' /proc/kallsyms || return 0
+	{ echo 1 > /sys/kernel/debug/dma-api/all_errors; } 2> /dev/null ||
+		fail "DMA_API_DEBUG cannot be told to show all errors"
+}
+
 mount_all
 name_ports
 exec 8> /dev/virtio-ports/p2pdma.result
@@ -129,6 +138,7 @@ run_tests='' run_shell='' run_bars='' run_devs=''
 . /run.conf || fail "no configuration"
 export P2PDMA_CTL=/dev/virtio-ports/p2pdma.ctl
 ip link set lo up
+show_all_dma_errors
 [[ ! -e /proc/sys/kernel/hung_task_timeout_secs ]] ||
 	echo 60 > /proc/sys/kernel/hung_task_timeout_secs
 

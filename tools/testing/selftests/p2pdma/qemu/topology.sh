@@ -14,7 +14,7 @@ topo_devices=(
 	"p2pmem0 provider 64M"
 	"p2pmem1 provider 8M"
 	"drive0 drive 512M"
-	"drive1 drive 256M"
+	"drive1 long_drive 256M"
 	"engine engine"
 	"path0 path 64M"
 	"path1 path 64M"
@@ -49,17 +49,23 @@ topo_provider()
 	topo_bars+=("$name=$path")
 }
 
-# mdts=8 lets one command carry 1 MiB.
+# MDTS 8, unless another is given, lets one command carry 1 MiB.
 topo_drive()
 {
-	local name=$1 bus=$2 path=$3 size=$4
+	local name=$1 bus=$2 path=$3 size=$4 mdts=${5:-8}
 
 	truncate -s "$size" "$work/$name.img"
 	topo_args+=(
 		-blockdev "driver=file,node-name=$name-file,filename=$work/$name.img"
-		-device "nvme,id=$name,serial=$name,drive=$name-file,mdts=8,bus=$bus"
+		-device "nvme,id=$name,serial=$name,drive=$name-file,mdts=$mdts,bus=$bus"
 	)
 	topo_devs+=("$name=$path")
+}
+
+# With commands of up to 4 MiB, whose list of pages takes more than a page.
+topo_long_drive()
+{
+	topo_drive "$@" 10
 }
 
 # A drive with a Controller Memory Buffer, in which it has its submission queues.
@@ -87,14 +93,14 @@ topo_path()
 }
 
 # Its namespaces: protection information alone, more metadata than that, zones,
-# zones with protection information.
+# zones with protection information, metadata without it.
 topo_formats()
 {
 	local name=$1 bus=$2 path=$3 size=$4 nsid=0 format file
 	local zones=zoned=true,zoned.zone_size=4M
 
 	topo_args+=(-device "nvme,id=$name,serial=$name,mdts=8,bus=$bus")
-	for format in ms=8,pi=1 ms=16,pi=1 $zones $zones,ms=8,pi=1; do
+	for format in ms=8,pi=1 ms=16,pi=1 $zones $zones,ms=8,pi=1 ms=8; do
 		nsid=$((nsid + 1))
 		file=$work/$name$nsid.img
 		truncate -s "$size" "$file"
@@ -224,6 +230,29 @@ topology_refused()
 {
 	topo_args+=(-cpu "SandyBridge,vendor=GenuineIntel")
 	topo_root_ports
+}
+
+# Functions of one device below a port that has ACS, which decides there whether what
+# one sends to another goes straight to it.
+topology_acs()
+{
+	local function=0 device name kind size
+
+	topo_args+=(-cpu "$topo_amd_zen")
+	topo_port pcie-root-port acs-port pcie.0 10
+	for device in "p2pmem0 provider 64M" "drive0 drive 512M" \
+		      "engine engine"; do
+		read -r name kind size <<< "$device"
+		"topo_$kind" "$name" "acs-port,multifunction=on,addr=00.$function" \
+			"10.0/00.$function" "$size"
+		function=$((function + 1))
+	done
+}
+
+# A machine without any of it, in which every test is skipped
+topology_none()
+{
+	topo_args+=(-cpu qemu64)
 }
 
 topology_names()
