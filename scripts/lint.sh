@@ -36,7 +36,8 @@ check_checkpatch() {
 	cd "$TREE"
 	# It runs Python programs that need Debian's modules, not another Python.
 	local -x PATH=/usr/bin:$PATH
-	local -x PASSED=$CACHE/checkpatch
+	local -x PASSED=$CACHE/checkpatch DICTIONARY
+	DICTIONARY=$(dictionary)
 	mkdir -p "$PASSED"
 	export -f checkpatch
 	find "$BUILD/series" -name '*.patch' ! -name '0000-*' | sort |
@@ -45,12 +46,21 @@ check_checkpatch() {
 			--no-summary --ignore "$ignore"
 }
 
+# codespell's dictionary, where checkpatch looks for it
+dictionary() {
+	local file=/usr/share/codespell/dictionary.txt
+	[ -f "$file" ] || file=$(python3 -c 'import codespell_lib, os.path
+print(os.path.dirname(codespell_lib.__file__), "data/dictionary.txt", sep="/")')
+	[ -f "$file" ] || die "codespell has no dictionary"
+	echo "$file"
+}
+
 # checkpatch PATCH OPTION...: it takes seconds for a long patch, so it does not
 # read again what has passed.
 checkpatch() {
 	local key
 	key=$(cat scripts/checkpatch.pl scripts/spelling.txt scripts/const_structs.checkpatch \
-		"$1" - <<<"$*" | sha256sum)
+		"$DICTIONARY" "$1" - <<<"$*" | sha256sum)
 	[ -e "$PASSED/${key%% *}" ] ||
 		{ perl scripts/checkpatch.pl "${@:2}" "$1" && touch "$PASSED/${key%% *}"; }
 }
@@ -80,9 +90,8 @@ check_shellcheck() {
 
 # Debian 12's sparse is too old for the kernel, which then quietly goes without:
 # it lacks this keyword.  It also cannot evaluate the static_assert() in
-# MODULE_INFO(), so every module has that error.
-SPARSE='sparse -D__typeof_unqual__=__typeof__'
-SPARSE_LIMIT='error: bad constant expression$'
+# MODULE_INFO(), and after an error it gives no warnings.
+SPARSE="sparse -D__typeof_unqual__=__typeof__ '-D_Static_assert(...)='"
 
 # warnings TREE OBJECT...: of gcc with W=1 and of sparse.  Only an object that
 # is compiled has warnings, so none may be left from the last time.
@@ -93,7 +102,7 @@ warnings() {
 	"$SCRIPTS/kernel.sh" make "$1" lint W=1 C=1 CHECK="$SPARSE" "${@:2}" \
 		>"$tmp/make" 2>&1 || { show_errors "$tmp/make"; return 1; }
 	if grep 'sparse is not available' "$tmp/make"; then return 1; fi
-	grep -E '(warning|error):' "$tmp/make" | grep -v "$SPARSE_LIMIT" || true
+	grep -E '(warning|error):' "$tmp/make" || true
 }
 
 check_kernel_warnings() {
@@ -123,10 +132,17 @@ kernel_doc() {
 	python3 "$TREE/tools/docs/kernel-doc" -none -Wall "$@" 2>&1 || true
 }
 
+# A tool that does not start finds nothing.
+kernel_doc_works() {
+	printf '/**\n * f - canary\n */\nint f(int undescribed);\n' >"$tmp/canary.h"
+	kernel_doc "$tmp/canary.h" | grep -q "Warning: .*'undescribed' not described"
+}
+
 check_kernel_doc() {
 	local file files
 	mapfile -t files < <(touched '*.[ch]')
 	[ "${#files[@]}" != 0 ] || return 0
+	kernel_doc_works || die "kernel-doc does not work:" "$(kernel_doc "$tmp/canary.h")"
 	(cd "$TREE" && kernel_doc "${files[@]}") >"$tmp/after"
 	for file in "${files[@]}"; do
 		in_base "$file" || continue
