@@ -34,16 +34,17 @@ field() { sed -n "s/^# demo: .*\<$1=\([0-9.]*\).*/\1/p" "$log"; }
 
 # measure TREE TITLE [RUN.SH-ARGUMENT]...
 measure() {
-	local tree=$1 start=$SECONDS
+	local tree=$1 start=$SECONDS status=0
 	log=$LOGS/demo-$tree.log
 	build "$tree"
 	printf '\n%s\n\n' "$2"
 	machine "$tree" --timeout 600 "${@:3}" demo.sh 2>&1 | tee "$log" |
-		show_rows || true
-	grep -q '^run: demo.sh: PASS' "$log" || {
+		show_rows || status=$?
+	# The status is that of all the run, not of its test alone.
+	if [ "$status" != 0 ] || ! grep -q '^run: demo.sh: PASS' "$log"; then
 		show_errors "$log"
 		die "the demonstration failed" "log: $log"
-	}
+	fi
 	printf '\n%s I/Os, %s DMA mappings for their data: %s per I/O (%s s)\n' \
 		"$(field ios)" "$(field mappings)" "$(field per-io)" \
 		"$((SECONDS - start))"
