@@ -141,6 +141,18 @@ test_content_in_patch() {
 	fails 'has the content of new files' tool tree
 }
 
+test_unnamed_patch() {
+	sandbox
+	cp patches/drivers-*.patch patches/forgotten.patch
+	touch patches/0000-cover-letter.patch
+	before=$(tree_git rev-parse HEAD)
+	fails 'not in patches/series' tool tree
+	grep -qw forgotten.patch "$tmp/out"
+	[ "$(tree_git rev-parse HEAD)" = "$before" ]
+	rm patches/forgotten.patch
+	tool tree
+}
+
 test_missing_new_file() {
 	sandbox
 	rm block/new.c

@@ -51,6 +51,16 @@ inputs() (
 	done
 )
 
+# A patch that is there and not in the series would be missed by nobody.
+check_names() {
+	local extra
+	extra=$(cd "$PATCHES" && printf '%s\n' *.patch |
+		grep -vxFf <(printf '%s\n' '*.patch' "$COVER"; series_names)) ||
+		return 0
+	die "not in patches/series:" "$extra" \
+		"name it there if it belongs to the series, or remove it"
+}
+
 record_state() {
 	inputs >"$tmp/inputs"
 	cp "$tmp/inputs" "$STATE"
@@ -170,6 +180,7 @@ do_tree() {
 	local commit
 	base=$("$SCRIPTS/base.sh")
 	init_checkout "$TREE"
+	check_names
 	inputs >"$tmp/inputs"
 	refuse_to_lose_work
 	assemble
@@ -350,7 +361,7 @@ do_clean() {
 # Only what is ours: CACHE may name a directory with other things in it.
 do_distclean() {
 	do_clean
-	rm -rf "$CACHE"/{base.git,kernels,tests,ccache,checkpatch,qemu,apt,unpack} \
+	rm -rf "$CACHE"/{base.git,kernels,tests,ccache,checkpatch,qemu,apt} \
 		"$CACHE"/*.lock "$CACHE/$BASE_PACKAGE"_*.deb
 	rmdir --ignore-fail-on-non-empty "$CACHE"
 }
