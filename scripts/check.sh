@@ -11,6 +11,13 @@
 # Only the debug kernel has the drivers and the features that these need.
 DEBUG_ONLY='bio_features\.sh|dma_bio_faults|refusals\.sh'
 
+# What may be skipped on a patched kernel, by reason: each is tested in another topology
+# or with another kernel.  All else is there in the emulated machine.
+MAY_SKIP='every device is in reach here|\): no such device|no device huge'
+MAY_SKIP+='|ACS redirection: the port has none'
+MAY_SKIP+='|CONFIG_(BLK_INLINE_ENCRYPTION|BLK_ERROR_INJECTION) is not set'
+MAY_SKIP+='|DMA_API_DEBUG rejects|the kernel breaks its own lock order'
+
 # tests_of TOPOLOGY: a pattern for those that it can make a difference to
 tests_of() {
 	case $1 in
@@ -18,7 +25,7 @@ tests_of() {
 	switch) echo 'bio\.sh|churn\.sh|dmatest\.sh|nvmet\.sh|nvmet_events\.sh|p2pmem_user|provider\.sh|reach\.sh|user_load\.sh|verbs\.sh' ;;
 	iommu-strict) echo 'bio\.sh|churn\.sh|dma_bio|iommu|nvmet\.sh|nvmet_events\.sh|p2pmem_user|reach\.sh|user_load\.sh' ;;
 	iommu-lazy) echo 'churn\.sh|iommu|nvmet\.sh|reach\.sh' ;;
-	iommu-pt) echo 'iommu|nvmet\.sh|reach\.sh' ;;
+	iommu-pt) echo 'nvmet\.sh|reach\.sh' ;;
 	refused) echo 'reach\.sh' ;;
 	large) echo 'large\.sh' ;;
 	cmb) echo 'cmb\.sh' ;;
@@ -121,11 +128,22 @@ run_guest() {
 # report VERDICT NAME [LOG]: in one piece, because two may end at the same time
 report() {
 	local details=
-	[ "$1" != FAIL ] || details=$(show_errors "$3" 2>&1)
+	[ "$1" != FAIL ] || details=$(show_errors "$3" 2>&1) || true
 	echo "$1" >>"$tmp/verdicts"
+	: >"$reported"
 	echo "$1 $2${details:+
 $details
 log: $3}"
+}
+
+# no_skips NAME FLAVOUR LOG: on a patched kernel nothing is skipped but what may be
+no_skips() {
+	local skipped
+	[[ $2 = series-* ]] || return 0
+	skipped=$(grep -E '^ok .*# SKIP' "$3" | grep -vE "$MAY_SKIP" |
+		sed 's/^/FAIL skipped: /') || return 0
+	echo "$skipped" >>"$3"
+	report FAIL "$1 (results skipped)" "$3"
 }
 
 # guest NAME FLAVOUR TOPOLOGY [NAME=VALUE]... TEST...: the runner judges each test,
@@ -143,10 +161,24 @@ guest() {
 	done
 	while read -r _ what verdict rest; do
 		what=${what%:}
+		# Only the unpatched kernel lacks what a test needs.
+		[[ $verdict != SKIP || $flavour != series-* ]] || verdict=FAIL
 		report "$verdict" "${what%.sh}-${name#*-} $rest" "$log"
 		[ "$verdict" != FAIL ] || failed=1
 	done < <(grep '^run: ' "$log")
 	[[ $failed = 1 || $status = 0 || $status = 4 ]] || report FAIL "$name" "$log"
+	no_skips "$name" "$flavour" "$log"
+}
+
+# Without the devices, every test there is skips, and says why.
+without_devices() {
+	local status=0 tests
+	mapfile -t tests < <(sed 's/.*://' "$BUILD/tests-series-test/kselftest-list.txt")
+	run_guest without-devices series-test none '' "${tests[@]}" \
+		>"$tmp/without-devices" 2>&1 || status=$?
+	cat "$tmp/without-devices"
+	[ "$status" = 4 ] || die "FAIL: status $status, not all were skipped"
+	! grep -F '(no reason given)' "$tmp/without-devices"
 }
 
 # The runner's own tests: what must be red, is.
@@ -168,14 +200,24 @@ item() {
 	report "$verdict" "$name ($((SECONDS - start)) s)" "$log"
 }
 
-# queue: run the lines on standard input, two at a time
+# queue: run the lines on standard input, two at a time.  Each has to report
+# something: one that does not has died.
 queue() {
-	local line running=0 show=8
+	local line job names=() running=0 show=8 reported
+	rm -f "$tmp"/reported.*
 	while read -ra line; do
-		if [ "$running" = 2 ]; then wait -n; else ((++running)); fi
+		if [ "$running" = 2 ]; then wait -n || true; else ((++running)); fi
+		reported=$tmp/reported.${#names[@]}
+		names+=("${line[1]}")
 		"${line[@]}" </dev/null &
 	done
 	wait
+	reported=/dev/null
+	for job in "${!names[@]}"; do
+		[ -e "$tmp/reported.$job" ] || report FAIL \
+			"${names[job]} (ended without a verdict)" \
+			"$LOGS/${names[job]}.log"
+	done
 }
 
 # built TREE CONFIG: a kernel and its tests.  Without them there is no list of
@@ -199,6 +241,7 @@ run_items() {
 		guests_force_mr series-test
 		guest_no_iommu series-test
 		guest_no_acs series-test
+		echo "item without-devices without_devices"
 	} >>"$queue"
 	built base test && guests base-test switch large cmb >>"$queue"
 	built series debug && guests series-debug bridge >>"$queue"
@@ -222,7 +265,8 @@ run_more_items() {
 	[ -z "${ready[series-debug]:-}" ] || {
 		echo "guest fail_nth-series-debug-bridge series-debug bridge fail_nth.sh"
 		# KASAN has a shadow of 1/8 of what is mapped, so not "large".
-		guests series-debug switch iommu-strict iommu-pt refused cmb
+		guests series-debug switch iommu-lazy iommu-strict iommu-pt \
+			refused cmb
 		guests_force_mr series-debug
 	} >>"$queue"
 	[ -z "${ready[base-test]:-}" ] || guests base-test bridge >>"$queue"
@@ -262,6 +306,7 @@ make_tmp
 declare -A ready
 exec 8>/dev/null
 show=1
+reported=/dev/null
 item tree "$SCRIPTS/tree.sh" tree
 # Without it, all that follows would test something else.
 if [ "$(count FAIL)" = 0 ]; then
