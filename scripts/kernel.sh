@@ -14,12 +14,25 @@
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+# fragment FILE: of base/, with what its "#include" lines name in their place
+fragment() {
+	local line word file
+	while IFS= read -r line; do
+		read -r word file <<<"$line"
+		if [ "$word" = '#include' ]; then
+			fragment "$file"
+		else
+			printf '%s\n' "$line"
+		fi
+	done <"$TOP/base/$1"
+}
+
 # Later ones override earlier ones.
 fragments() {
 	local part
-	cat "$TOP/base/test.config"
+	fragment test.config
 	for part in ${config//+/ }; do
-		[ "$part" = test ] || cat "$TOP/base/$part.config"
+		[ "$part" = test ] || fragment "$part.config"
 	done
 }
 
@@ -195,7 +208,7 @@ build_tests() {
 
 # In a tree of its own, so that build/linux stays as it is.
 build_each() {
-	local commit commits
+	local commit commits tests_from=$BUILD/each flavour=each
 	mapfile -t commits < <(git_plain -C "$src" rev-list --reverse \
 		"$base..HEAD")
 	src=$BUILD/each obj=$BUILD/each/.obj-$config
@@ -206,6 +219,9 @@ build_each() {
 		say "  $(git_plain -C "$src" log -1 --format=%s)"
 		step each-config configure
 		step each-kernel compile
+		# The last patch brings their Makefile.
+		[ ! -e "$src/$TESTS_DIR/Makefile" ] ||
+			step each-tests install_tests "$tmp/each-tests"
 	done
 }
 
