@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -682,14 +681,6 @@ static bool use_partner(struct bench *b, struct dma_bio *bios,
 	return map >= 0 || partner == PAGE_BIO;
 }
 
-/* Nothing is sent from a scheduler's queue before all of them are in it. */
-static bool outrank_workers(void)
-{
-	static const struct sched_param lowest = { .sched_priority = 1 };
-
-	return !sched_setscheduler(0, SCHED_FIFO, &lowest);
-}
-
 /* How many of the bios were merged, if all went well? */
 static int merge(struct bench *b, struct dma_bio *bios, uint32_t op,
 		 bool unplugged)
@@ -697,8 +688,6 @@ static int merge(struct bench *b, struct dma_bio *bios, uint32_t op,
 	unsigned int before = count(&b->rig, op, MERGES);
 	int ret;
 
-	if (unplugged && !outrank_workers())
-		return -errno;
 	ret = dma_bio_submit(&b->rig, bios, NR_MERGE,
 			     unplugged ? 0 : DMA_BIO_PLUG, 0);
 	if (ret)
@@ -706,6 +695,12 @@ static int merge(struct bench *b, struct dma_bio *bios, uint32_t op,
 	if (count_good(bios, NR_MERGE) != NR_MERGE)
 		return -EIO;
 	return count(&b->rig, op, MERGES) - before;
+}
+
+/* Without a plug only those that have to wait in a scheduler. */
+static int least_merges(int merges, bool unplugged)
+{
+	return unplugged ? !!getenv("P2P_MUST_MERGE") : merges;
 }
 
 /* What a page bio reads is not in the p2pmem: bring it there. */
@@ -737,7 +732,7 @@ TEST_F_TIMEOUT(merge, read, SECONDS)
 	if (variant->backwards)
 		turn_around(bios, NR_MERGE);
 	merges = merge(b, bios, DMA_BIO_READ, variant->unplugged);
-	EXPECT_LE(variant->unplugged ? 0 : variant->merges, merges);
+	EXPECT_LE(least_merges(variant->merges, variant->unplugged), merges);
 	EXPECT_GE(variant->merges, merges);
 	if (variant->partner == PAGE_BIO)
 		ASSERT_TRUE(move_pages(b));
@@ -759,7 +754,7 @@ TEST_F_TIMEOUT(merge, write, SECONDS)
 	if (variant->backwards)
 		turn_around(bios, NR_MERGE);
 	merges = merge(b, bios, DMA_BIO_WRITE, variant->unplugged);
-	EXPECT_LE(variant->unplugged ? 0 : variant->merges, merges);
+	EXPECT_LE(least_merges(variant->merges, variant->unplugged), merges);
 	EXPECT_GE(variant->merges, merges);
 	EXPECT_TRUE(disk_has(b));
 }

@@ -154,6 +154,12 @@ control_stall()
 	control_rate "$1" 3
 }
 
+# slow DRIVE: a command takes a tenth of a second
+control_slow()
+{
+	control_rate "$1" 10
+}
+
 control_resume()
 {
 	control_rate "$1" 0
