@@ -1281,7 +1281,8 @@ static void test_add_too_much(struct kunit *test)
  * Helpers that look at the pages of a bio, or at its data with the CPU
  */
 
-#define EXPECT_ONE_WARNING(test, call)					\
+/* @call uses the variable test, as this does. */
+#define EXPECT_ONE_WARNING(call)					\
 	kunit_warning_suppress(test) {					\
 		call;							\
 		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);		\
@@ -1293,9 +1294,9 @@ static void check_iterators(struct kunit *test, struct bio *bio)
 	struct folio_iter folios;
 	struct bio_vec *bv;
 
-	EXPECT_ONE_WARNING(test, bio_for_each_segment_all(bv, bio, all)
-				 KUNIT_FAIL(test, "a segment"));
-	EXPECT_ONE_WARNING(test, bio_for_each_folio_all(folios, bio)
+	EXPECT_ONE_WARNING(bio_for_each_segment_all(bv, bio, all)
+				 KUNIT_FAIL(test, "%u bytes", bv->bv_len));
+	EXPECT_ONE_WARNING(bio_for_each_folio_all(folios, bio)
 				 KUNIT_FAIL(test, "a folio"));
 }
 
@@ -1303,11 +1304,11 @@ static void check_data_helpers(struct kunit *test, struct bio *bio)
 {
 	struct fixture *f = test->priv;
 
-	EXPECT_ONE_WARNING(test, zero_fill_bio(bio));
-	EXPECT_ONE_WARNING(test, bio_copy_data(bio, bio));
+	EXPECT_ONE_WARNING(zero_fill_bio(bio));
+	EXPECT_ONE_WARNING(bio_copy_data(bio, bio));
 	/* of a disk that ends in the middle of the bio */
 	set_capacity(f->disk, SZ_4K >> SECTOR_SHIFT);
-	EXPECT_ONE_WARNING(test, guard_bio_eod(bio));
+	EXPECT_ONE_WARNING(guard_bio_eod(bio));
 	set_capacity(f->disk, 0);
 }
 
@@ -1322,11 +1323,11 @@ static void check_page_helpers(struct kunit *test, struct bio *bio)
 		__bio_release_pages(bio, true);
 		KUNIT_EXPECT_GE(test, KUNIT_SUPPRESSED_WARNING_COUNT(), 1);
 	}
-	EXPECT_ONE_WARNING(test, bio_free_pages(bio));
-	EXPECT_ONE_WARNING(test, __bio_add_page(bio, page, SZ_4K, 0));
-	EXPECT_ONE_WARNING(test, KUNIT_EXPECT_EQ(test, 0,
+	EXPECT_ONE_WARNING(bio_free_pages(bio));
+	EXPECT_ONE_WARNING(__bio_add_page(bio, page, SZ_4K, 0));
+	EXPECT_ONE_WARNING(KUNIT_EXPECT_EQ(test, 0,
 				bio_add_page(bio, page, SZ_4K, 0)));
-	EXPECT_ONE_WARNING(test, KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
+	EXPECT_ONE_WARNING(KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
 				blk_rq_append_bio(&f->dma.rq, bio)));
 }
 
@@ -1336,11 +1337,11 @@ static void check_iov_helpers(struct kunit *test, struct bio *bio)
 	struct iov_iter iter;
 
 	iov_iter_kvec(&iter, ITER_DEST, &kvec, 1, kvec.iov_len);
-	EXPECT_ONE_WARNING(test, KUNIT_EXPECT_LT(test,
+	EXPECT_ONE_WARNING(KUNIT_EXPECT_LT(test,
 				bio_iov_iter_bounce(bio, &iter, SZ_4K, 1), 0));
-	EXPECT_ONE_WARNING(test, KUNIT_EXPECT_LT(test,
+	EXPECT_ONE_WARNING(KUNIT_EXPECT_LT(test,
 				bio_iov_iter_get_pages(bio, &iter, 0, 0), 0));
-	EXPECT_ONE_WARNING(test, bio_iov_iter_unbounce(bio, false, true));
+	EXPECT_ONE_WARNING(bio_iov_iter_unbounce(bio, false, true));
 	KUNIT_EXPECT_EQ(test, iov_iter_count(&iter), kvec.iov_len);
 }
 
@@ -1386,8 +1387,8 @@ static void test_integrity(struct kunit *test)
 	/* More than the device makes, unless nobody has to check it */
 	bi->metadata_size = 16;
 	KUNIT_EXPECT_TRUE(test, needs_cpu_pi(bio));
-	EXPECT_ONE_WARNING(test,
-			   KUNIT_EXPECT_EQ(test, fs_bio_integrity_alloc(bio), 0));
+	EXPECT_ONE_WARNING(KUNIT_EXPECT_EQ(test, 0,
+				fs_bio_integrity_alloc(bio)));
 	KUNIT_EXPECT_NULL(test, bio_integrity(bio));
 	bi->flags |= BLK_INTEGRITY_NOVERIFY;
 	KUNIT_EXPECT_EQ(test, bio_integrity_action(bio), BI_ACT_BUFFER);
