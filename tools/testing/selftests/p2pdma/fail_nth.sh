@@ -16,7 +16,7 @@
 
 FAULT=/sys/kernel/debug/failslab
 DRIVER=/sys/bus/pci/drivers/p2pmem_provider
-FAULTS=${P2P_FAULTS:-1000}
+FAULTS=${P2P_FAULTS:-5000}
 SYMBOLS=/tmp/symbols
 GAP=65536	# bytes between two functions of a part of the kernel, at most
 
@@ -60,6 +60,17 @@ only_within()
 	fi
 	set_fault require-start "$(printf %#x $start)" &&
 		set_fault require-end "$(printf %#x $((last + 4096)))"
+}
+
+# without FUNCTION: and not by it, nor by what it calls
+without()
+{
+	local start end
+
+	read -r start end < <(awk -v name="$1" '
+		$3 == name { start = $1 }
+		start && $1 != start { print start, $1; exit }' $SYMBOLS)
+	set_fault reject-start 0x"$start" && set_fault reject-end 0x"$end"
 }
 
 # arm NTH: the nth allocation from here on fails. The kernel fails each one whose
@@ -276,6 +287,8 @@ ktap_test_result "host connected" \
 p2p_remove_target
 ktap_test_result "mapping" sweep pci_p2pmem_map_resource '(pci_)?p2p' try works
 ktap_test_result "I/O of the drive" sweep nvme_queue_rq nvme_ many works_anew 4
+# It warns if it fails.
+without add_pages || ktap_print_msg "add_pages: not found"
 ktap_test_result "user space" \
 	sweep pci_p2pmem_map_resource '(pci_)?p2p' map maps_anew
 echo "$provider" > $DRIVER/unbind
