@@ -125,7 +125,7 @@ test_unbind()
 # reload [PARAMETER]
 reload()
 {
-	rmmod lsi_copy && insmod "$DIR/modules/lsi_copy.ko" "$@"
+	rmmod lsi_copy && p2p_insmod lsi_copy "$@"
 }
 
 # A copy is a program of up to ten moves. The data repeats after 32 bytes: moves of an
@@ -148,7 +148,7 @@ refused_moves()
 
 	rmmod lsi_copy || return
 	for move_max in 0 $((16 << 20)); do
-		! insmod "$DIR/modules/lsi_copy.ko" move_max=$move_max || return
+		! p2p_insmod lsi_copy move_max=$move_max || return
 	done 2> /dev/null
 	p2p_insmod lsi_copy
 }

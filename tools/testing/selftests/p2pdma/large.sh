@@ -15,7 +15,7 @@
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 SIZES=(1 4 16 32 64 128 256 512)
-# us: ten times what it takes in emulation, because others run there too. With pages
+# us: several times what it takes in emulation, because others run there too. With pages
 # 16 GiB alone take half a second to add.
 ADD_LIMIT=150000
 MAP_LIMIT=100000

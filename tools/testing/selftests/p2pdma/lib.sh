@@ -602,18 +602,26 @@ p2p_bar_range()
 		"/sys/bus/pci/devices/$(p2p_device "$1")/resource"
 }
 
+# p2p_trace_iommu 0|1
+p2p_trace_iommu()
+{
+	local event=$P2P_TRACE/events/iommu/map/enable
+
+	[[ ! -e $event ]] || echo "$1" > "$event"
+}
+
 # The kernel's own events for every DMA mapping that is made, and for what an IOMMU
 # maps, if the kernel knows any.
 p2p_trace_start()
 {
-	local event iommu=$P2P_TRACE/events/iommu/map/enable
+	local event
 
 	echo 0 > $P2P_TRACE/tracing_on
 	echo "${1:-16384}" > $P2P_TRACE/buffer_size_kb
 	for event in dma_map_phys dma_map_sg; do
 		echo 1 > "$P2P_TRACE/events/dma/$event/enable" || return
 	done
-	[[ ! -e $iommu ]] || echo 1 > $iommu || return
+	p2p_trace_iommu 1 || return
 	echo > $P2P_TRACE/trace
 	echo 1 > $P2P_TRACE/tracing_on
 }
@@ -627,7 +635,8 @@ p2p_trace_stop()
 	local range
 
 	echo 0 > $P2P_TRACE/tracing_on
-	echo 0 > $P2P_TRACE/events/enable
+	echo 0 > $P2P_TRACE/events/dma/enable
+	p2p_trace_iommu 0
 	grep -q '^overrun: [1-9]' $P2P_TRACE/per_cpu/cpu*/stats && return 1
 	read -ra range <<< "$(p2p_bar_range "$1")"
 	awk -v drive="$(p2p_device "$2")" -v first="$((range[0]))" \
