@@ -9,6 +9,7 @@ help:
 	@echo 'make demo BASELINE=1 the same on the unpatched kernel'
 	@echo 'make check           all tests that take minutes; results in build/log'
 	@echo 'make check-all       also more of the debug kernel, data races, each patch'
+	@echo 'make check-more      only what check-all adds to check'
 	@echo 'make soak            devices that come and go, for SOAK_MINUTES (60)'
 	@echo 'make tree            patches/ and the new files -> build/linux'
 	@echo 'make export          commits in build/linux -> patches/ and new files'
@@ -53,6 +54,9 @@ check: setup
 check-all: setup
 	@scripts/check.sh all
 
+check-more: setup
+	@scripts/check.sh more
+
 soak: setup
 	@scripts/check.sh soak
 
@@ -63,4 +67,4 @@ distclean:
 	@scripts/tree.sh distclean
 
 .PHONY: help setup tree export series kernel demo shell lint check check-all \
-	soak clean distclean
+	check-more soak clean distclean
