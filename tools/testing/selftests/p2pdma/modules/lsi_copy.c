@@ -617,6 +617,11 @@ static struct lsi_copy *lsi_copy_alloc(struct pci_dev *pdev)
 	return engine;
 }
 
+static void lsi_copy_disable(void *pdev)
+{
+	pci_disable_device(pdev);
+}
+
 static int lsi_copy_enable(struct lsi_copy *engine)
 {
 	size_t size = LSI_COPY_CHANS * LSI_COPY_DESCS * LSI_COPY_SCRIPT_WORDS *
@@ -624,7 +629,11 @@ static int lsi_copy_enable(struct lsi_copy *engine)
 	struct pci_dev *pdev = engine->pdev;
 	int ret;
 
-	ret = pcim_enable_device(pdev);
+	/* Not for I/O space: after hotplug a bridge may have no window for it. */
+	ret = pci_enable_device_mem(pdev);
+	if (ret)
+		return ret;
+	ret = devm_add_action_or_reset(&pdev->dev, lsi_copy_disable, pdev);
 	if (ret)
 		return ret;
 
