@@ -131,9 +131,12 @@ test_faults()
 test_allocations()
 {
 	local expected="p2pdma-run: failed allocations expected" failed="x: vmalloc error: y"
+	local area="kmemleak: Cannot allocate a scan area, scanning"
 	local trace="Call Trace:" fault="DMAR: [DMA Read NO_PASID] fault addr 0x1000"
 
 	faults $'PASS*\nexit 0' "$expected" "$failed" "$trace"
+	faults $'PASS*\nexit 0' "$expected" "$area"
+	faults $'FAIL (kernel log: kmemleak*\nexit 1' "$area"
 	faults $'FAIL (kernel log: Call Trace*\nexit 1' "$failed" "$trace"
 	faults $'FAIL (kernel log: Call Trace*\nexit 1' "$expected" "$failed" "$trace" "$trace"
 	faults $'FAIL (kernel log: DMAR*\nexit 1' "$expected" "$failed" "$fault"
