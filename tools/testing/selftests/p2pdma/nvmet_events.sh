@@ -132,6 +132,24 @@ unbound()
 	p2p_enable_anew && p2p_is_served
 }
 
+# Whoever resets a device holds its lock, which who maps memory for it needs, too.
+reset_meanwhile()
+{
+	local i resetting status=0
+
+	echo flr > "$pci"/reset_method || return
+	for ((i = 0; i < ROUNDS && !status; i++)); do
+		echo 0 > "$P2P_NS"/enable
+		echo 1 > "$pci"/reset &
+		resetting=$!
+		sleep 0.02
+		p2p_enable_anew && p2p_is_served || status=1
+		wait $resetting || status=1
+	done
+	echo default > "$pci"/reset_method
+	return "$status"
+}
+
 pool_free()
 {
 	p2p_disconnect && p2p_wait 10 p2p_pool_is_free "$provider" &&
@@ -148,7 +166,8 @@ p2p_require p2pmem0 p2pmem1 drive0 engine
 p2p_require_tools fio nvme ip
 provider=$(p2p_device p2pmem0)
 small=$(p2p_device p2pmem1)
-ktap_set_plan 7
+pci=/sys/bus/pci/devices/$(p2p_device drive0)
+ktap_set_plan 8
 has_dma_bios=0
 p2p_has_dma_bios && has_dma_bios=1
 p2p_set_up_target "$(p2p_disk drive0)" "$small" ||
@@ -163,6 +182,11 @@ if ((has_dma_bios)); then
 	ktap_test_result "provider unbound" unbound
 else
 	ktap_test_skip "provider unbound: the page based path does not survive it"
+fi
+if ((has_dma_bios)) && grep -qsw flr "$pci"/reset_method; then
+	ktap_test_result "namespace enabled while the drive is reset" reset_meanwhile
+else
+	ktap_test_skip "namespace enabled while the drive is reset: it has no FLR, or the kernel no DMA-address bios"
 fi
 ktap_test_result "all memory is back in the pools" pool_free
 p2p_remove_target

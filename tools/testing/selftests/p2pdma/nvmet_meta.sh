@@ -39,16 +39,42 @@ use()
 		p2p_wait 10 test -b "$remote"
 }
 
-served_from_bar()
+# Sets ios and served: how many requests, and how many of them from the BAR
+count_served()
 {
-	local ios served
-
 	ios=$(p2p_ios "$remote") served=$(p2p_stat requests)
 	transfers_data "$drive" || return
 	ios=$(($(p2p_ios "$remote") - ios))
 	served=$(($(p2p_stat requests) - served))
 	ktap_print_msg "$ios requests, $served served from the BAR"
-	((served == ios))
+}
+
+served_from_bar()
+{
+	local ios served
+
+	count_served && ((ios && served == ios))
+}
+
+# format METADATA: of 512 bytes with so many of metadata, protected
+format()
+{
+	local index log=/tmp/format.log
+
+	index=$(nvme id-ns "$drive" | sed -n "s/^lbaf *\([0-9]*\) : ms:$1 *lbads:9 .*/\1/p") &&
+		timeout "$P2P_LIMIT" nvme format "$drive" --lbaf="$index" --pi=1 \
+			--force &> $log && return
+	p2p_log format $log
+	return 1
+}
+
+# The namespace stays enabled and is served as well as it can be.
+formatted()
+{
+	local ios served
+
+	format 16 && count_served && ((ios && !served)) &&
+		format 8 && served_from_bar
 }
 
 served_from_memory()
@@ -66,11 +92,12 @@ provider=$(p2p_device p2pmem0)
 drive=$(p2p_disk formats $PROTECTED)
 [[ -e /sys/block/${drive##*/}/integrity/format ]] ||
 	p2p_skip_all "set CONFIG_BLK_DEV_INTEGRITY"
-ktap_set_plan 3
+ktap_set_plan 4
 p2p_set_up_target "$drive" "$provider" ||
 	ktap_exit_fail_msg "cannot set up the target"
 
 ktap_test_result "protection information by the drive" served_from_bar
+ktap_test_result "formatted while it is in use" formatted
 ktap_test_result "other metadata: system memory" served_from_memory
 ktap_test_result "all memory is back in the pool" \
 	p2p_pool_is_back "$provider"

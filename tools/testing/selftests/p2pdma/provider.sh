@@ -20,15 +20,23 @@ refused_name()
 	p2p_logged "$2"
 }
 
-# refused_enable VALUE MESSAGE: the namespace cannot be enabled with the value
+# refused_enable MESSAGE COMMAND...: which cannot enable the namespace
 refused_enable()
 {
+	local message=$1
+
+	shift
 	p2p_mark_log
-	if p2p_set_provider "$1"; then
-		ktap_print_msg "the namespace was enabled with '$1'"
+	if "$@"; then
+		ktap_print_msg "this enabled the namespace: $*"
 		return 1
 	fi
-	[[ $(< "$P2P_NS"/enable) == 0 ]] && p2p_logged "$2"
+	[[ $(< "$P2P_NS"/enable) == 0 ]] && p2p_logged "$message"
+}
+
+enable()
+{
+	{ echo 1 > "$P2P_NS"/enable; } 2> /dev/null
 }
 
 registered()
@@ -59,8 +67,8 @@ accepted()
 
 unreachable()
 {
-	refused_enable "$far" \
-		"do not share an upstream bridge or whitelisted host bridge"
+	refused_enable "do not share an upstream bridge or whitelisted host bridge" \
+		p2p_set_provider "$far"
 }
 
 no_dma_device()
@@ -70,9 +78,8 @@ no_dma_device()
 	modprobe null_blk nr_devices=1 || return
 	echo 0 > "$P2P_NS"/enable
 	echo -n /dev/nullb0 > "$P2P_NS"/device_path
-	refused_enable "$provider" \
-		"peer-to-peer DMA is not supported by the driver of /dev/nullb0" ||
-		status=1
+	refused_enable "peer-to-peer DMA is not supported by the driver of /dev/nullb0" \
+		p2p_set_provider "$provider" || status=1
 	echo -n "$drive" > "$P2P_NS"/device_path
 	rmmod null_blk || status=1
 	return "$status"
@@ -102,13 +109,29 @@ unpublished()
 	return "$status"
 }
 
+# Another device in the place of the one that was chosen has to have memory, too.
+replaced()
+{
+	local status=0
+
+	accepted && echo 0 > "$P2P_NS"/enable && p2p_unplug p2pmem0 || return
+	refused_enable "No such PCI device: $provider" enable || status=1
+	rmmod p2pmem_provider && p2p_insmod p2pmem_provider publish=0 &&
+		p2p_plug p2pmem0 &&
+		p2p_wait 10 test -e "$DRIVER/$provider" || return
+	refused_enable "PCI device has no peer-to-peer memory: $provider" enable ||
+		status=1
+	rmmod p2pmem_provider && p2p_insmod p2pmem_provider && enable &&
+		[[ $(< "$P2P_NS"/p2pmem) == "$provider" ]] && return "$status"
+}
+
 ktap_print_header
 p2p_require p2pmem0 drive0 engine
 p2p_require_tools ip
 provider=$(p2p_device p2pmem0)
 far=$(p2p_device far)
 drive=$(p2p_disk drive0)
-ktap_set_plan 8
+ktap_set_plan 9
 p2p_set_up_disk "$drive" || ktap_exit_fail_msg "cannot set up the target"
 
 ktap_test_result "registered and published" registered
@@ -123,5 +146,10 @@ fi
 ktap_test_result "block device that does no DMA" no_dma_device
 ktap_test_result "unbound and bound again" rebound
 ktap_test_result "unpublished" unpublished
+if [[ $P2PDMA_TOPOLOGY ]] && p2p_has_dma_bios; then
+	ktap_test_result "replaced by another" replaced
+else
+	ktap_test_skip "replaced by another: this machine or kernel can't"
+fi
 p2p_remove_target
 ktap_finished

@@ -141,7 +141,7 @@ prepare()
 	for name in console output result control qemu; do
 		: > "$log/$name.log"
 	done
-	mkfifo "$work"/{ctl,out,qmp}.{in,out}
+	mkfifo "$work"/{ctl,out,qmp}.{in,out} "$work/never"
 }
 
 # Every child ends with the run.
@@ -278,10 +278,21 @@ start_qemu()
 	if [[ $shell ]]; then
 		qemu-system-x86_64 "${args[@]}"
 	else
-		timeout --kill-after=5 "$limit" qemu-system-x86_64 "${args[@]}" \
+		timeout --kill-after=5 $((limit + 30)) \
+			qemu-system-x86_64 "${args[@]}" \
 			< /dev/null > "$log/qemu.log" 2>&1 &
 		wait $!
 	fi
+}
+
+# A guest that does not end gets an NMI, so that its kernel panics and shows what every
+# task waits for. If nothing comes of it, QEMU is at fault, and is killed.
+interrupt_late_guest()
+{
+	# A sleep would outlive this process.
+	read -r -t "$limit" <> "$work/never"
+	: > "$work/late"
+	echo '{"execute": "inject-nmi"}' >&9
 }
 
 # This process holds the pipes open until QEMU has ended, then their readers end
@@ -293,8 +304,12 @@ boot()
 	tee "$log/output.log" < "$work/out.out" 5>&- 6>&- 7>&- 8>&- 9>&- &
 	control_serve < "$work/ctl.out" > "$work/ctl.in" 2> "$log/control.log" \
 		3< "$work/qmp.out" 4> "$work/qmp.in" 5>&- 6>&- 7>&- 8>&- 9>&- &
+	[[ $shell ]] || interrupt_late_guest 5>&- 6>&- 7>&- 8>&- &
+	watcher=$!
 	start_qemu 5>&- 6>&- 7>&- 8>&- 9>&-
 	qemu_status=$?
+	[[ ! -e $work/late ]] || qemu_status=124
+	kill $watcher 2> /dev/null
 	exec 5>&- 6>&- 7>&- 8>&- 9>&-
 	wait
 }
@@ -304,6 +319,7 @@ boot()
 # multipath=N: the tests look at the disk of a controller, not at a sum of paths.
 cmdline=(console=ttyS0 ignore_loglevel printk.devkmsg=on panic=-1 oops=panic
 	 hung_task_panic=1 softlockup_panic=1 no_timer_check
+	 unknown_nmi_panic panic_sys_info=tasks
 	 nvme_core.multipath=N)
 kernel='' tests_dir='' topology=switch limit=180 mem=1024 smp=2 append=''
 base=${TMPDIR:-/tmp}/p2pdma-qemu.$UID log='' keep='' shell='' count='' work=''

@@ -96,6 +96,41 @@ drop()
 	sed -i "/$1/d" "$log/$2.log"
 }
 
+# As run.sh does with a guest that did not end
+interrupt()
+{
+	sed 's/^/[    2.000000] /; s/$/\r/' >> "$log/console.log" <<-'END'
+		Uhhuh. NMI received for unknown reason 21 on CPU 0.
+		Kernel panic - not syncing: NMI: Not continuing
+		Call Trace:
+		 nmi_panic+0x5f/0x90
+		task:fio             state:S stack:0     pid:412   tgid:412   ppid:400    task_flags:0x400000 flags:0x00080000
+		Call Trace:
+		 <TASK>
+		 __schedule+0x41e/0xb50
+		 ? dummy+0x1/0x10
+		 schedule+0x22/0xd0
+		 read_events+0x11c/0x180
+		 do_io_getevents+0x7d/0x120
+		 do_syscall_64+0xa8/0x240
+		 entry_SYSCALL_64_after_hwframe+0x76/0x7e
+		 last+0x1/0x2
+		 </TASK>
+		task:kworker/0:1     state:I stack:0     pid:20    tgid:20    ppid:2      task_flags:0x400000 flags:0x00080000
+		Call Trace:
+		 <TASK>
+		 worker_thread+0x1a9/0x330
+		 </TASK>
+		task:kworker/0:2     state:D stack:0     pid:21    tgid:21    ppid:2      task_flags:0x400000 flags:0x00080000
+		Call Trace:
+		 <TASK>
+		 msleep+0x2d/0x40
+		 </TASK>
+		---[ end Kernel panic - not syncing: NMI: Not continuing ]---
+	END
+	qemu_status=124
+}
+
 add()
 {
 	echo "$1" >> "$log/$2.log"
@@ -160,6 +195,11 @@ test_run()
 	damage "not started" "a.sh: FAIL (never started" drop a.sh result
 	damage "no end" "a.sh: FAIL (the guest did not reach" drop "^end" result
 	damage "time limit" "a.sh: FAIL (no end within 9 s" declare -g qemu_status=124
+	damage "interrupted" "a.sh: FAIL (no end within 9 s)" interrupt
+	check "what it waited in" "# console: *tests done*# task:fio state:S < read_events < do_io_getevents < do_syscall_64 < entry_SYSCALL_64_after_hwframe
+# task:kworker/0:2 state:D < msleep
+run:*" "$(make_run x 0 "1..0"; interrupt; verdict a.sh)"
+	qemu_status=0
 	damage "QEMU fails" "a.sh: FAIL (QEMU failed (1): qemu: a complaint" \
 		declare -g qemu_status=1
 	damage "init's error" "a.sh: FAIL (error no device" add "error no device" result

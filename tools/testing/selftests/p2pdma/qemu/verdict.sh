@@ -32,12 +32,18 @@ verdict_races()
 	     END { flush() }'
 }
 
+# The kernel log until the end, or until run.sh interrupted a guest that did not end
+verdict_log()
+{
+	tr -d '\r' < "$1" | sed '/NMI received for unknown reason/,$d'
+}
+
 # Each line of the kernel log after the name of the test that was running, without
 # the DMA faults and failed allocations that a test has announced.  One of these may be
 # kmemleak's own: without a scan area it goes on, and scans the whole of that object.
 verdict_label()
 {
-	tr -d '\r' < "$1" | verdict_races |
+	verdict_log "$1" | verdict_races |
 		awk 'BEGIN { where = "boot" }
 		     /p2pdma-run: start / { where = $NF }
 		     /p2pdma-run: tests done/ { where = "shutdown" }
@@ -182,6 +188,40 @@ verdict_others()
 	fi
 }
 
+# What the tasks of a guest that was interrupted were waiting in, innermost function
+# first; of the kernel's own tasks, only those that can't be idle
+verdict_tasks()
+{
+	tr -d '\r' < "$1" | sed '1,/NMI received for unknown reason/d' |
+		awk 'function flush() {
+			if (name != "" && (user || state == "state:D"))
+				print name, state calls
+			name = calls = ""
+			depth = 0
+		     }
+		     match($0, /task:[^ ]/) {
+			flush()
+			name = substr($0, RSTART)
+			sub(/ *state:.*/, "", name)
+			user = !/ (pid|ppid):2 /
+			match($0, /state:./)
+			state = substr($0, RSTART, RLENGTH)
+		     }
+		     /Showing|end Kernel panic/ { flush() }
+		     $(NF) ~ /\+0x.*\/0x/ && !/ \? / && !/schedule\+0x/ && depth++ < 4 {
+			sub(/\+.*/, "", $NF)
+			calls = calls " < " $NF
+		     }
+		     END { flush() }'
+}
+
+# What there is to see of a run that went wrong
+verdict_show()
+{
+	verdict_log "$log/console.log" | tail -n 15 | sed 's/^/# console: /'
+	verdict_tasks "$log/console.log" | sed 's/^/# /'
+}
+
 # verdict TEST...: print a line for each test, return the run's exit status
 verdict()
 {
@@ -189,7 +229,7 @@ verdict()
 
 	verdict_faults "$log/console.log" > "$log/faults.log"
 	run=$(verdict_run)
-	[[ -z $run ]] || tail -n 15 "$log/console.log" | sed 's/^/# console: /'
+	[[ -z $run ]] || verdict_show
 	for test; do
 		reason=$(verdict_test "$test" "$run")
 		echo "run: $test: ${reason%% *} (${reason#* })$(verdict_time "$test")"
