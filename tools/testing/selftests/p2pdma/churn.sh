@@ -257,8 +257,8 @@ noticed()
 {
 	local status=0
 
-	p2p_start_load || return
-	p2p_keep_data && "$1" || status=1
+	p2p_keep_data && p2p_start_load || return
+	"$1" || status=1
 	p2p_end_load
 	return "$status"
 }

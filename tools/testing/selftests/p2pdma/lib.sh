@@ -430,8 +430,10 @@ p2p_disconnect()
 # --- load ---
 
 # Without the page cache. Where a disk has gone it must not make a file of that name,
-# because then the disk could not come back.
-P2P_FIO=(fio --direct=1 --ioengine=libaio --thread --allow_file_create=0)
+# because then the disk could not come back. What does not end when told to is killed:
+# its exit shows what it waits for.
+P2P_FIO=(timeout --kill-after="$P2P_LIMIT" "$P2P_LIMIT"
+	 fio --direct=1 --ioengine=libaio --thread --allow_file_create=0)
 
 # p2p_fio DISK ARGUMENT...: its output only on failure
 p2p_fio()
@@ -439,7 +441,7 @@ p2p_fio()
 	local disk=$1 log=/tmp/fio.log
 
 	shift
-	timeout "$P2P_LIMIT" "${P2P_FIO[@]}" --name=p2pdma --filename="$disk" \
+	"${P2P_FIO[@]}" --name=p2pdma --filename="$disk" \
 		--output=$log "$@" 2> /tmp/fio.err ||
 		{ p2p_log fio $log; p2p_log fio /tmp/fio.err; return 1; }
 }
@@ -481,7 +483,7 @@ p2p_load_has_done()
 p2p_begin_load()
 {
 	p2p_ios_before=$(p2p_ios "$remote")
-	timeout "$P2P_LIMIT" "${P2P_FIO[@]}" --name=load --filename="$remote" \
+	"${P2P_FIO[@]}" --name=load --filename="$remote" \
 		--bs=64k "$@" --output=/tmp/load.log 2> /tmp/load.err &
 	p2p_load=$!
 	p2p_wait "$P2P_LIMIT" p2p_load_has_done 100 &&
@@ -521,11 +523,11 @@ p2p_data_is_kept()
 	p2p_check "$remote" "$p2p_kept" "${P2P_KEPT[@]}"
 }
 
-# Load that must not notice: 128 blocks are written, read and compared, over and over,
+# Load that must not notice: 64 blocks are written, read and compared, over and over,
 # and there is no error.
 p2p_start_verified_load()
 {
-	p2p_begin_load --rw=randwrite --iodepth=16 --size=8M --loops=1000000 \
+	p2p_begin_load --rw=randwrite --iodepth=16 --size=4M --loops=1000000 \
 		--verify=crc32c --verify_fatal=1 --serialize_overlap=1
 }
 
@@ -538,7 +540,7 @@ p2p_end_verified_load()
 	local status=0 late=0
 
 	p2p_ios_before=$(p2p_ios "$remote")
-	p2p_wait "$P2P_LIMIT" p2p_load_has_done 512 || late=1
+	p2p_wait "$P2P_LIMIT" p2p_load_has_done 256 || late=1
 	kill "$p2p_load" 2> /dev/null
 	wait "$p2p_load" || status=$?
 	((status == P2P_FIO_ENDED)) && return $late
@@ -550,7 +552,7 @@ p2p_end_verified_load()
 
 p2p_verify()
 {
-	p2p_fio "$remote" --rw=randwrite --bs=64k --size=8m --iodepth=8 \
+	p2p_fio "$remote" --rw=randwrite --bs=64k --size=4m --iodepth=8 \
 		--verify=crc32c --verify_fatal=1
 }
 

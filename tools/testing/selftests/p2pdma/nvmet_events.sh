@@ -72,7 +72,7 @@ disconnected()
 	local i
 
 	for ((i = 0; i < ROUNDS; i++)); do
-		p2p_start_load && p2p_keep_data || return
+		p2p_keep_data && p2p_start_load || return
 		p2p_disconnect || return
 		p2p_end_load
 		p2p_wait "$P2P_LIMIT" p2p_pool_is_free "$provider" || return
@@ -102,7 +102,7 @@ disabled()
 	local i
 
 	for ((i = 0; i < ROUNDS; i++)); do
-		p2p_start_load && p2p_keep_data || return
+		p2p_keep_data && p2p_start_load || return
 		timeout "$P2P_LIMIT" bash -c "echo 0 > $P2P_NS/enable" || return
 		p2p_end_load
 		p2p_wait "$P2P_LIMIT" p2p_pool_is_free "$provider" || return

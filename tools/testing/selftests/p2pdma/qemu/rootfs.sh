@@ -40,6 +40,58 @@ rootfs_libraries()
 		     $1 ~ /^\/.*ld-/ { print $1 }' | sort -u
 }
 
+# fio is linked with engines for storage that the guest has not, whose libraries need
+# fifty others: in an emulated machine most of a short run is linking them.
+rootfs_engines='/lib(gfapi|ibverbs|nbd|pmem|pmemblk|rados|rbd|rdmacm)[.]so'
+
+# rootfs_unused TOOL...: libraries of those engines that no other tool needs
+rootfs_unused()
+{
+	local tool others=()
+
+	for tool; do
+		[[ ${tool##*/} == fio ]] || others+=("$tool")
+	done
+	comm -23 <(rootfs_libraries "$(type -P fio)") \
+		<(rootfs_libraries "${others[@]}") | grep -E "$rootfs_engines"
+}
+
+# rootfs_symbols PROGRAM LIBRARY: what the program takes from it, "name version"
+rootfs_symbols()
+{
+	join <(nm -D --undefined-only "$1" | awk '{ sub("@", " ", $NF); print $NF }' | sort) \
+		<(nm -D --defined-only "$2" | awk '{ sub("@.*", "", $NF); print $NF }' | sort -u)
+}
+
+# rootfs_stub PROGRAM LIBRARY FILE: a library with the same names, none of which can be
+# called
+rootfs_stub()
+{
+	rootfs_symbols "$1" "$2" > "$3.names" &&
+		awk '{ print ".globl " $1 "\n.type " $1 ", @function\n" $1 ": ud2" }' \
+			"$3.names" > "$3.s" &&
+		awk '{ names[$2] = names[$2] " " $1 ";" }
+		     END { delete names[""]; print "NONE {};"
+			   for (version in names) print version " {" names[version] " };" }' \
+			"$3.names" > "$3.map" &&
+		"${CC:-gcc}" -shared -nostdlib -Wl,-soname,"${2##*/}" \
+			-Wl,--version-script="$3.map" -o "$3" "$3.s" &&
+		rm "$3".{names,s,map}
+}
+
+# rootfs_stubs DIRECTORY LIBRARY...: put them there. Without a compiler fio is slower.
+rootfs_stubs()
+{
+	local directory=$1 library
+
+	shift
+	mkdir -p "$directory"
+	for library; do
+		rootfs_stub "$(type -P fio)" "$library" "$directory/${library##*/}" \
+			2> /dev/null || rm -f "$directory/${library##*/}"*
+	done
+}
+
 # rootfs_copy ROOT FILE...: each file at its path, links in the path resolved
 rootfs_copy()
 {
@@ -49,6 +101,19 @@ rootfs_copy()
 	for file in "$@"; do
 		directory=$root$(realpath "${file%/*}") || return
 		mkdir -p "$directory" && cp -L "$file" "$directory/" || return
+	done
+}
+
+# rootfs_put_stubs ROOT DIRECTORY LIBRARY...: each stub where its library would be
+rootfs_put_stubs()
+{
+	local root=$1 stubs=$2 library
+
+	shift 2
+	for library; do
+		[[ ! -e $stubs/${library##*/} ]] ||
+			cp "$stubs/${library##*/}" "$root$(realpath "${library%/*}")/" ||
+			return
 	done
 }
 
@@ -88,7 +153,7 @@ rootfs_pack()
 # rootfs_static CACHE: print the path of the archive with the tools
 rootfs_static()
 {
-	local cache=$1 tools libraries root archive
+	local cache=$1 tools libraries unused root archive
 
 	tools=$(rootfs_tools) || return
 	mapfile -t tools <<< "$tools"
@@ -96,13 +161,17 @@ rootfs_static()
 	if [[ ! -s $archive ]]; then
 		rm -f "$cache"/tools-*.cpio
 		root=$(mktemp -d "$cache/root.XXXXXX") || return
-		mapfile -t libraries < <(rootfs_libraries "${tools[@]}")
+		mapfile -t unused < <(rootfs_unused "${tools[@]}")
+		rootfs_stubs "$root.stubs" "${unused[@]}"
+		mapfile -t libraries < <(LD_LIBRARY_PATH=$root.stubs \
+			rootfs_libraries "${tools[@]}" | grep -v "^$root.stubs/")
 		rootfs_skeleton "$root" &&
 			rootfs_copy "$root" "${tools[@]}" "${libraries[@]}" &&
+			rootfs_put_stubs "$root" "$root.stubs" "${unused[@]}" &&
 			rootfs_links "$root" &&
 			rootfs_pack "$root" > "$root.cpio" &&
 			mv "$root.cpio" "$archive" || archive=
-		rm -rf "$root" "$root.cpio"
+		rm -rf "$root" "$root".{cpio,stubs}
 	fi
 	[[ $archive ]] && echo "$archive"
 }
