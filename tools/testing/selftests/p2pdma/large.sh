@@ -167,9 +167,9 @@ target()
 	pages_before=$(memmap)
 	ktap_test_result "mapped in part for a device with 32 address bits" \
 		only_a_window
-	ktap_test_result "512 GiB serve, verified" served
+	ktap_test_result "the beginning of 512 GiB serves, verified" served
 	ktap_test_result "not enough memory for struct pages" user_space
-	ktap_test_result "512 GiB serve as before" served
+	ktap_test_result "the beginning of 512 GiB serves as before" served
 	ktap_test_result "all memory is back in the pool" \
 		p2p_pool_is_back "$huge"
 	p2p_remove_target
