@@ -430,19 +430,18 @@ p2p_disconnect()
 # --- load ---
 
 # Without the page cache. Where a disk has gone it must not make a file of that name,
-# because then the disk could not come back. What does not end when told to is killed:
-# its exit shows what it waits for.
-P2P_FIO=(timeout --kill-after="$P2P_LIMIT" "$P2P_LIMIT"
-	 fio --direct=1 --ioengine=libaio --thread --allow_file_create=0)
+# because then the disk could not come back.
+P2P_FIO=(fio --direct=1 --ioengine=libaio --thread --allow_file_create=0)
 
-# p2p_fio DISK ARGUMENT...: its output only on failure
+# p2p_fio DISK ARGUMENT...: its output only on failure. Killed, it shows by its exit what
+# it waits for.
 p2p_fio()
 {
 	local disk=$1 log=/tmp/fio.log
 
 	shift
-	"${P2P_FIO[@]}" --name=p2pdma --filename="$disk" \
-		--output=$log "$@" 2> /tmp/fio.err ||
+	timeout --kill-after=10 "$P2P_LIMIT" "${P2P_FIO[@]}" --name=p2pdma \
+		--filename="$disk" --output=$log "$@" 2> /tmp/fio.err ||
 		{ p2p_log fio $log; p2p_log fio /tmp/fio.err; return 1; }
 }
 
@@ -475,8 +474,13 @@ p2p_check()
 # p2p_load_has_done NUMBER: of I/Os since $p2p_ios_before, or it has ended
 p2p_load_has_done()
 {
-	! kill -0 "$p2p_load" 2> /dev/null ||
+	p2p_load_has_ended ||
 		(($(p2p_ios "$remote") >= p2p_ios_before + $1))
+}
+
+p2p_load_has_ended()
+{
+	! kill -0 "$p2p_load" 2> /dev/null
 }
 
 # p2p_begin_load ARGUMENT...: it runs until it is ended, or for too long
@@ -484,10 +488,10 @@ p2p_begin_load()
 {
 	p2p_ios_before=$(p2p_ios "$remote")
 	"${P2P_FIO[@]}" --name=load --filename="$remote" \
-		--bs=64k "$@" --output=/tmp/load.log 2> /tmp/load.err &
+		--bs=64k --runtime="$P2P_LIMIT" "$@" --output=/tmp/load.log 2> /tmp/load.err &
 	p2p_load=$!
 	p2p_wait "$P2P_LIMIT" p2p_load_has_done 100 &&
-		kill -0 "$p2p_load" 2> /dev/null && return
+		! p2p_load_has_ended && return
 	p2p_end_load
 	p2p_log load /tmp/load.log
 	return 1
@@ -497,12 +501,14 @@ p2p_begin_load()
 p2p_start_load()
 {
 	p2p_begin_load --rw=randrw --iodepth=32 --size=64M --numjobs=2 \
-		--time_based --runtime="$P2P_LIMIT"
+		--time_based
 }
 
+# It is not asked to end: its handler prints and allocates, and where fio reports errors
+# just then, it may wait for itself.
 p2p_end_load()
 {
-	kill "$p2p_load" 2> /dev/null
+	kill -KILL "$p2p_load" 2> /dev/null
 	wait "$p2p_load" 2> /dev/null
 	return 0
 }
@@ -542,6 +548,7 @@ p2p_end_verified_load()
 	p2p_ios_before=$(p2p_ios "$remote")
 	p2p_wait "$P2P_LIMIT" p2p_load_has_done 256 || late=1
 	kill "$p2p_load" 2> /dev/null
+	p2p_wait "$P2P_LIMIT" p2p_load_has_ended || kill -KILL "$p2p_load"
 	wait "$p2p_load" || status=$?
 	((status == P2P_FIO_ENDED)) && return $late
 	ktap_print_msg "the verified load ended with status $status"

@@ -18,7 +18,8 @@ hold_pool()
 {
 	local pool=/sys/bus/pci/devices/$small/p2pmem
 
-	timeout "$P2P_LIMIT" fio --name=hold --ioengine=null --rw=read --size=1g \
+	timeout --kill-after=10 "$P2P_LIMIT" fio --name=hold --ioengine=null \
+		--rw=read --size=1g \
 		--bs=$(($(< "$pool"/size) - (512 << 10))) --iodepth=1 \
 		--iomem=mmapshared:"$pool"/allocate --thinktime=100ms \
 		--time_based --runtime="$P2P_LIMIT" --output=/tmp/hold.log \
