@@ -59,6 +59,8 @@ rootfs_unused()
 # rootfs_symbols PROGRAM LIBRARY: what the program takes from it, "name version"
 rootfs_symbols()
 {
+	local -x LC_ALL=C	# join wants this order
+
 	join <(nm -D --undefined-only "$1" | awk '{ sub("@", " ", $NF); print $NF }' | sort) \
 		<(nm -D --defined-only "$2" | awk '{ sub("@.*", "", $NF); print $NF }' | sort -u)
 }
