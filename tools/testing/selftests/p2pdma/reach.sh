@@ -125,7 +125,7 @@ transfers()
 	p2p_trace_start 16384 && p2p_verify || return
 	read -ra counts <<< "$(p2p_trace_stop p2pmem0 drive0)"
 	maps_nothing "${counts[@]}" &&
-		(($(p2p_stat requests) - before >= 256 &&
+		(($(p2p_stat requests) - before >= 128 &&
 		  $(p2p_stat fallbacks) == 0))
 }
 
