@@ -187,7 +187,7 @@ fi
 if ((has_dma_bios)) && grep -qsw flr "$pci"/reset_method; then
 	ktap_test_result "namespace enabled while the drive is reset" reset_meanwhile
 else
-	ktap_test_skip "namespace enabled while the drive is reset: it has no FLR, or the kernel no DMA-address bios"
+	ktap_test_skip "namespace enabled while the drive is reset: no FLR, or an old kernel"
 fi
 ktap_test_result "all memory is back in the pools" pool_free
 p2p_remove_target

@@ -104,7 +104,7 @@ interrupt()
 		Kernel panic - not syncing: NMI: Not continuing
 		Call Trace:
 		 nmi_panic+0x5f/0x90
-		task:fio             state:S stack:0     pid:412   tgid:412   ppid:400    task_flags:0x400000 flags:0x00080000
+		task:fio             state:S stack:0     pid:412   tgid:412   ppid:400 flags:0
 		Call Trace:
 		 <TASK>
 		 __schedule+0x41e/0xb50
@@ -116,12 +116,12 @@ interrupt()
 		 entry_SYSCALL_64_after_hwframe+0x76/0x7e
 		 last+0x1/0x2
 		 </TASK>
-		task:kworker/0:1     state:I stack:0     pid:20    tgid:20    ppid:2      task_flags:0x400000 flags:0x00080000
+		task:kworker/0:1     state:I stack:0     pid:20    tgid:20    ppid:2 flags:0
 		Call Trace:
 		 <TASK>
 		 worker_thread+0x1a9/0x330
 		 </TASK>
-		task:kworker/0:2     state:D stack:0     pid:21    tgid:21    ppid:2      task_flags:0x400000 flags:0x00080000
+		task:kworker/0:2     state:D stack:0     pid:21    tgid:21    ppid:2 flags:0
 		Call Trace:
 		 <TASK>
 		 msleep+0x2d/0x40
@@ -189,6 +189,8 @@ test_races()
 
 test_run()
 {
+	local tasks
+
 	damage "empty kernel log" "a.sh: FAIL (no kernel log" truncate -s 0 "$log/console.log"
 	damage "no banner" "a.sh: FAIL (the kernel did not start" drop Linux console
 	damage "no result" "a.sh: FAIL (no result" drop "result a.sh" result
@@ -196,9 +198,12 @@ test_run()
 	damage "no end" "a.sh: FAIL (the guest did not reach" drop "^end" result
 	damage "time limit" "a.sh: FAIL (no end within 9 s" declare -g qemu_status=124
 	damage "interrupted" "a.sh: FAIL (no end within 9 s)" interrupt
-	check "what it waited in" "# console: *tests done*# task:fio state:S < read_events < do_io_getevents < do_syscall_64 < entry_SYSCALL_64_after_hwframe
-# task:kworker/0:2 state:D < msleep
-run:*" "$(make_run x 0 "1..0"; interrupt; verdict a.sh)"
+	make_run "all is well" 0 $'1..1\nok 1 x'
+	interrupt
+	tasks="# task:fio state:S < read_events < do_io_getevents"
+	tasks+=" < do_syscall_64 < entry_SYSCALL_64_after_hwframe"
+	tasks+=$'\n# task:kworker/0:2 state:D < msleep'
+	check "what it waited in" "# console: *tests done*$tasks"$'\nrun:*' "$(verdict a.sh)"
 	qemu_status=0
 	damage "QEMU fails" "a.sh: FAIL (QEMU failed (1): qemu: a complaint" \
 		declare -g qemu_status=1
