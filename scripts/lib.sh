@@ -124,6 +124,6 @@ show_progress() {
 
 # The lines that say what is wrong, or else the last ones.
 show_errors() {
-	grep -nE -B2 -A3 'error:|\*\*\*|Error [0-9]|not ok|FAIL' "$1" | tail -n 30 >&2 ||
+	grep -nE -B2 -A3 'error:|\*\*\*|Error [0-9]|not ok|FAIL|^# task:' "$1" | tail -n 30 >&2 ||
 		tail -n 20 "$1" >&2
 }
