@@ -328,12 +328,16 @@ p2p_add_target()
 	p2p_add_port
 }
 
+p2p_enable()
+{
+	{ echo 1 > "$P2P_NS"/enable; } 2> /dev/null
+}
+
 # p2p_set_provider 0|1|ADDRESS: enable the namespace with this p2pmem attribute
 p2p_set_provider()
 {
 	echo 0 > "$P2P_NS"/enable
-	{ echo "$1" > "$P2P_NS"/p2pmem; } 2> /dev/null || return
-	{ echo 1 > "$P2P_NS"/enable; } 2> /dev/null
+	{ echo "$1" > "$P2P_NS"/p2pmem; } 2> /dev/null && p2p_enable
 }
 
 # p2p_enable_anew: that is all it takes to be back at peer-to-peer memory, whatever has

@@ -34,11 +34,6 @@ refused_enable()
 	[[ $(< "$P2P_NS"/enable) == 0 ]] && p2p_logged "$message"
 }
 
-enable()
-{
-	{ echo 1 > "$P2P_NS"/enable; } 2> /dev/null
-}
-
 registered()
 {
 	local dir=/sys/bus/pci/devices/$provider/p2pmem range
@@ -115,13 +110,13 @@ replaced()
 	local status=0
 
 	accepted && echo 0 > "$P2P_NS"/enable && p2p_unplug p2pmem0 || return
-	refused_enable "No such PCI device: $provider" enable || status=1
+	refused_enable "No such PCI device: $provider" p2p_enable || status=1
 	rmmod p2pmem_provider && p2p_insmod p2pmem_provider publish=0 &&
 		p2p_plug p2pmem0 &&
 		p2p_wait 10 test -e "$DRIVER/$provider" || return
-	refused_enable "PCI device has no peer-to-peer memory: $provider" enable ||
+	refused_enable "PCI device has no peer-to-peer memory: $provider" p2p_enable ||
 		status=1
-	rmmod p2pmem_provider && p2p_insmod p2pmem_provider && enable &&
+	rmmod p2pmem_provider && p2p_insmod p2pmem_provider && p2p_enable &&
 		[[ $(< "$P2P_NS"/p2pmem) == "$provider" ]] && return "$status"
 }
 
