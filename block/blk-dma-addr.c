@@ -145,14 +145,18 @@ static blk_status_t bio_refuse_dma_addr(struct bio *bio, blk_status_t status,
  */
 bool bio_needs_cpu_pi(struct bio *bio, unsigned int action)
 {
+	/* blk_get_integrity() is NULL if a reformat has just removed it. */
 	return (action & BI_ACT_CHECK) &&
-	       blk_get_integrity(bio->bi_bdev->bd_disk)->csum_type;
+	       bdev_limits(bio->bi_bdev)->integrity.csum_type;
 }
 
 /**
  * blk_check_dma_addr_pi - may this bio go on without the CPU's protection?
  * @bio: bio with %REQ_DMA_ADDR
  * @action: what bio_integrity_action() says is to be done for it
+ *
+ * The profile can change while a bio waits for the queue, so this is asked when it
+ * has entered it.
  *
  * Return: %BLK_STS_OK, or %BLK_STS_NOTSUPP with a line in the log.
  */
@@ -170,9 +174,10 @@ blk_status_t blk_check_dma_addr_pi(struct bio *bio, unsigned int action)
  *
  * This is the only place that lets such a bio pass, and everything below relies
  * on it: a driver never sees a DMA address that was not made for its device.
+ * What remains to be asked is blk_check_dma_addr_pi().
  *
  * Return: %BLK_STS_OK; %BLK_STS_NOTSUPP if the device does not take this kind of
- *	bio or operation, or if the CPU would have to encrypt or protect the data;
+ *	bio or operation, or if the CPU would have to encrypt the data;
  *	%BLK_STS_INVAL if the bio is malformed: no mapping, one that was made for
  *	another device or the other direction, or an address that is not in it;
  *	%BLK_STS_OFFLINE if the mapping is dead.
@@ -206,5 +211,5 @@ blk_status_t blk_check_dma_addr(struct bio *bio)
 	if (!bio_inside_dma_map(bio, map))
 		return bio_refuse_dma_addr(bio, BLK_STS_INVAL,
 				"address outside the mapping");
-	return blk_check_dma_addr_pi(bio, bio_integrity_action(bio));
+	return BLK_STS_OK;
 }

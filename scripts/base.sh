@@ -105,7 +105,7 @@ suite_version() {
 	mkdir -p "$CACHE/apt/lists/partial" "$CACHE/apt/cache/archives/partial"
 	mirrors | sed "s|.*|deb [signed-by=$KEYRING] & $1 main|" \
 		>"$CACHE/apt/sources.list"
-	apt-get "${APT[@]}" update >"$LOGS/apt.log" 2>&1 || true
+	apt-get "${APT[@]}" update >>"$LOGS/apt.log" 2>&1 || true
 	versions=$(apt-cache "${APT[@]}" madison "$BASE_PACKAGE" |
 		awk -F ' *[|] *' '{ print $2 }')
 	grep -xF "$BASE_VERSION" <<<"$versions" ||
@@ -115,6 +115,7 @@ suite_version() {
 # Print the version to take, nothing if there is none.
 find_version() {
 	local suite version
+	echo "looking for $BASE_PACKAGE" >"$LOGS/apt.log"
 	command -v apt-get >/dev/null || return 0
 	say "  looking for $BASE_PACKAGE $BASE_VERSION"
 	for suite in $BASE_SUITES; do
@@ -150,6 +151,7 @@ from_package() {
 	known "$name" && return
 	[ -f "$file" ] || version=$(find_version)
 	[ -n "$version" ] || die "no mirror of this machine has $BASE_PACKAGE" \
+		"if there is no network, see $LOGS/apt.log" \
 		"give a Linux $BASE_KERNEL tree with LINUX=<directory>" \
 		"or a tar file of it with TARBALL=<file>"
 	set_version "$version"

@@ -113,13 +113,15 @@ guests_kcsan() {
 	done
 }
 
-# A debug kernel is several times slower.  churn.sh has 200 cycles in all, of 19 events:
+# A debug kernel is several times slower.  churn.sh has 200 cycles in all, of 20 events:
 # 49 in each topology, and four on the debug kernel, where "all" has each of them too.
 debug_cycles=4
+debug_rounds=1	# of what nvmet_events.sh repeats
 guest_options() {
 	case $1 in
 	*-debug*|*-kcsan) echo --timeout 1800 --mem 2048 --var P2P_LIMIT=300 \
-		--var P2P_FUZZ_SECONDS=15 --var P2P_CYCLES=$debug_cycles ;;
+		--var P2P_FUZZ_SECONDS=15 --var P2P_CYCLES=$debug_cycles \
+		--var P2PDMA_ROUNDS=$debug_rounds ;;
 	*) echo --timeout 900 --var P2P_CYCLES=49 ;;
 	esac
 }
@@ -275,10 +277,11 @@ run_items() {
 
 # What takes longer than minutes
 run_more_items() {
-	local queue=$tmp/more debug_cycles=20
+	local queue=$tmp/more debug_cycles=20 debug_rounds=3
 	: >"$queue"
 	[ -z "${ready[series-debug]:-}" ] || {
-		echo "guest fail_nth-series-debug-bridge series-debug bridge fail_nth.sh"
+		# With an IOMMU more is allocated.
+		echo "guest fail_nth-series-debug-iommu-strict series-debug iommu-strict fail_nth.sh"
 		# KASAN has a shadow of 1/8 of what is mapped, so not "large".
 		guests series-debug switch iommu-lazy iommu-strict iommu-pt \
 			refused cmb
@@ -300,10 +303,8 @@ run_more_items() {
 # seed.  A round that has begun is finished.
 soak() {
 	local minutes=${SOAK_MINUTES:-60} round=0 flavour topology end debug_cycles=20
-	[[ $minutes =~ ^[1-9][0-9]*$ ]] ||
-		die "SOAK_MINUTES=$minutes: not a number of minutes"
-	end=$((SECONDS + minutes * 60))
 	built series test && built series debug || return 0
+	end=$((SECONDS + minutes * 60))
 	while [ $SECONDS -lt "$end" ]; do
 		round=$((round + 1))
 		for topology in switch bridge iommu-lazy iommu-strict; do
@@ -317,6 +318,9 @@ soak() {
 
 count() { grep -cx "$1" "$tmp/verdicts" || true; }
 
+[[ ${1:-} =~ ^(all|more|soak)?$ ]] || die "$1: not all, more, or soak"
+[[ ${SOAK_MINUTES:-60} =~ ^[1-9][0-9]*$ ]] ||
+	die "SOAK_MINUTES=$SOAK_MINUTES: not a number of minutes"
 make_tmp
 declare -A ready
 exec 8>/dev/null
@@ -329,7 +333,7 @@ if [ "$(count FAIL)" = 0 ]; then
 	soak) soak ;;
 	more) build_kernels; run_more_items ;;
 	all) build_kernels; run_items; run_more_items ;;
-	*) build_kernels; run_items ;;
+	'') build_kernels; run_items ;;
 	esac
 fi
 failed=$(count FAIL)

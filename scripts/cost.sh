@@ -62,12 +62,18 @@ compare() {
 	}' "$1" "$2"
 }
 
-config=${1:-test}
+config=${1:-test} status=0
 "$SCRIPTS/kernel.sh" build base test
 "$SCRIPTS/kernel.sh" build series "$config"
 "$SCRIPTS/kernel.sh" tests series test
 make_tmp
-count base-test >"$tmp/base"
-count "series-$config" >"$tmp/series"
+# Side by side: instructions are counted, not time.
+count base-test >"$tmp/base" &
+base=$!
+count "series-$config" >"$tmp/series" &
+series=$!
+wait "$base" || status=$?
+wait "$series" || status=$?
+[ "$status" = 0 ] || exit "$status"
 echo "instructions of the kernel per I/O, one at a time, config $config:"
 compare "$tmp/base" "$tmp/series"

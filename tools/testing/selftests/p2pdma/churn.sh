@@ -100,28 +100,43 @@ drive_was_reset()
 }
 
 # A drive that is this slow still does the DMA of commands that are given up.
-drive_stalls()
+drive_stalls() # COMMAND...: meanwhile
 {
-	local status=0
+	local meanwhile status=0
 
 	[[ $(p2p_ask stall drive0) == ok ]] || return
+	"$@" &
+	meanwhile=$!
 	p2p_wait "$P2P_LIMIT" drive_was_reset || status=1
 	[[ $(p2p_ask resume drive0) == ok ]] &&
-		p2p_wait "$P2P_LIMIT" grep -q live "$(drive_controller)"/state &&
-		return "$status"
+		p2p_wait "$P2P_LIMIT" grep -q live "$(drive_controller)"/state ||
+		status=1
+	wait $meanwhile && return "$status"
 }
 
 # They are aborted after a second, which helps nothing, and sent again once the
 # controller has been reset.
-drive_timed_out()
+with_timeouts() # COMMAND...
 {
 	local queue status=0
 
 	queue=/sys/block/$(basename "$(p2p_disk drive0)")/queue
 	p2p_mark_log
 	write 1000 "$queue"/io_timeout || return
-	timed "drive timed out, reset" drive_stalls || status=1
+	"$@" || status=1
 	write 30000 "$queue"/io_timeout && return "$status"
+}
+
+drive_timed_out()
+{
+	with_timeouts timed "drive timed out, reset" drive_stalls true
+}
+
+# What is in flight holds the provider until the drive has been reset.
+provider_waited()
+{
+	with_timeouts drive_stalls timed_write "provider unbound, drive timed out" \
+		"$provider" $PROVIDERS/unbind && write "$provider" $PROVIDERS/bind
 }
 
 host_reset()
@@ -445,7 +460,7 @@ pci=/sys/bus/pci/devices/$drive
 # if a device goes without notice while it does DMA. Without the card the host cannot
 # say that it goes, and waits a minute for an answer, so that is left out.
 if [[ $P2PDMA_TOPOLOGY ]]; then
-	UNNOTICED+=(provider_unplugged drive_timed_out)
+	UNNOTICED+=(provider_unplugged provider_waited drive_timed_out)
 	NOTICED+=(drive_unplugged card_unplugged)
 	IDLE+=(provider_pulled drive_pulled)
 	PROVIDER+=(provider_unplugged)

@@ -262,7 +262,7 @@ p2p_has_dma_bios || p2p_skip_all "this kernel has no I/O by DMA address"
 	"needs FAILSLAB and FAULT_INJECTION_STACKTRACE_FILTER"
 provider=$(p2p_device p2pmem0)
 drive=$(p2p_disk drive0)
-ktap_set_plan 8
+ktap_set_plan 9
 # Where an earlier run has stopped
 has_counted
 set_fault times 0
@@ -281,8 +281,10 @@ ktap_test_result "namespace enabled, with a host" \
 	sweep nvmet_req_init nvmet_ enable is_enabled
 enable
 p2p_disconnect
+ktap_test_result "host connected, what the target makes for it" \
+	sweep nvmet_req_init nvmet_ p2p_connect is_connected
 # Here, and for the drive, there are hundreds of the same kind.
-ktap_test_result "host connected" \
+ktap_test_result "host connected, its queues" \
 	sweep nvmet_rdma_cm_handler nvmet_rdma_ p2p_connect is_connected 4
 p2p_remove_target
 ktap_test_result "mapping" sweep pci_p2pmem_map_resource '(pci_)?p2p' try works

@@ -131,10 +131,10 @@ witness_result()
 	fi
 }
 
-# A transport that does no DMA by PCI: the memory is of no use to it.
-without_pci_dma()
+# The memory is of no use to a transport without DMA by PCI.
+without_pci_dma() # TRANSPORT
 {
-	local P2P_TRANSPORT=loop result=1
+	local P2P_TRANSPORT=$1 result=1
 
 	p2p_add_target "$drive" || return
 	p2p_mark_log
@@ -144,14 +144,29 @@ without_pci_dma()
 	p2p_disconnect && p2p_remove_target && return $result
 }
 
-without_pci_dma_result()
+# A NIC without a device that does its DMA: the CPU moves the data.
+with_rxe()
 {
-	local name="a transport that can't reach it uses system memory"
+	local result=0
 
-	if ((has_dma_bios)); then
-		ktap_test_result "$name" without_pci_dma
-	else
+	modprobe nvmet-rdma && rmmod rnic_loop && modprobe rdma_rxe &&
+		rdma link add rxe0 type rxe netdev dummy0 || return
+	without_pci_dma rdma || result=1
+	rdma link delete rxe0 && rmmod rdma_rxe && p2p_load_rnic && return $result
+}
+
+# fallback_result NAME TOOL COMMAND...
+fallback_result()
+{
+	local name="$1 can't reach it and uses system memory" tool=$2
+
+	shift 2
+	if ((!has_dma_bios)); then
 		ktap_test_skip "$name: this kernel does not say so"
+	elif ! type -P "$tool" > /dev/null; then
+		ktap_test_skip "$name: no $tool"
+	else
+		ktap_test_result "$name" "$@"
 	fi
 }
 
@@ -160,7 +175,7 @@ p2p_require p2pmem0 drive0 engine
 p2p_require_tools fio nvme ip
 provider=$(p2p_device p2pmem0)
 drive=$(p2p_disk drive0)
-ktap_set_plan $((2 * ${#SIZES[@]} + 8))
+ktap_set_plan $((2 * ${#SIZES[@]} + 9))
 has_dma_bios=0
 p2p_has_dma_bios && has_dma_bios=1
 ktap_print_msg "DMA-address bios: $has_dma_bios"
@@ -183,5 +198,6 @@ witness_result "no data crosses the BAR without p2pmem" absent 0
 ktap_test_result "all memory is back in the pool" \
 	p2p_pool_is_back "$provider"
 p2p_remove_target
-without_pci_dma_result
+fallback_result "the loop transport" nvme without_pci_dma loop
+fallback_result "a NIC without DMA (rxe)" rdma with_rxe
 ktap_finished

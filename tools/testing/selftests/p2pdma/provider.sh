@@ -104,6 +104,24 @@ unpublished()
 	return "$status"
 }
 
+# What is in two pieces can't be mapped as one.
+in_pieces()
+{
+	local status=0
+
+	echo 0 > "$P2P_NS"/enable
+	rmmod p2pmem_provider && p2p_insmod p2pmem_provider pieces=2 || return
+	p2p_mark_log
+	registered && accepted && p2p_connect && p2p_verify &&
+		p2p_logged "peer-to-peer memory in several pieces can't be mapped" &&
+		p2p_logged "using system memory for nsid" &&
+		(($(p2p_stat requests) == 0)) || status=1
+	p2p_disconnect || status=1
+	echo 0 > "$P2P_NS"/enable
+	rmmod p2pmem_provider && p2p_insmod p2pmem_provider || return
+	return "$status"
+}
+
 # Another device in the place of the one that was chosen has to have memory, too.
 replaced()
 {
@@ -126,7 +144,7 @@ p2p_require_tools ip
 provider=$(p2p_device p2pmem0)
 far=$(p2p_device far)
 drive=$(p2p_disk drive0)
-ktap_set_plan 9
+ktap_set_plan 10
 p2p_set_up_disk "$drive" || ktap_exit_fail_msg "cannot set up the target"
 
 ktap_test_result "registered and published" registered
@@ -141,6 +159,11 @@ fi
 ktap_test_result "block device that does no DMA" no_dma_device
 ktap_test_result "unbound and bound again" rebound
 ktap_test_result "unpublished" unpublished
+if p2p_has_dma_bios; then
+	ktap_test_result "memory in two pieces" in_pieces
+else
+	ktap_test_skip "memory in two pieces: this kernel does not map it"
+fi
 if [[ $P2PDMA_TOPOLOGY ]] && p2p_has_dma_bios; then
 	ktap_test_result "replaced by another" replaced
 else

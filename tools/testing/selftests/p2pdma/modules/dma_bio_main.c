@@ -48,6 +48,7 @@ static const struct {
 	{ "mappings are shared", dbt_test_sharing },
 	{ "mapping fails with the right error", dbt_test_map_errors },
 	{ "provider out of reach", dbt_test_far, &far_name },
+	{ "memory can't be added twice, or in part of a page", dbt_test_add_errors },
 	{ "ranges are checked", dbt_test_ranges },
 	{ "adjacent ranges merge", dbt_test_adjacent },
 	{ "nothing else can be added", dbt_test_unmixed },
@@ -61,6 +62,7 @@ static const struct {
 	{ "advance", dbt_test_advance },
 	{ "reuse", dbt_test_reuse },
 	{ "pages of the memory", dbt_test_pages },
+	{ "provider unbound", dbt_test_unbound },
 };
 
 static void run_tests(void)

@@ -7,6 +7,7 @@
 #include <linux/bio.h>
 #include <linux/blkdev.h>
 #include <linux/dma-premap.h>
+#include <linux/iommu.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/sizes.h>
 #include "dma_bio_test.h"
@@ -114,9 +115,25 @@ bool dbt_test_pool_size(void)
 	return check(dbt.map->len == dbt.pool_size);
 }
 
+/* The IOMMU's, if it has to translate what the drive reaches the memory by */
+static struct iommu_domain *translating_domain(void)
+{
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dbt.client);
+
+	return domain && (domain->type & __IOMMU_DOMAIN_PAGING) ? domain : NULL;
+}
+
+static bool is_translated(dma_addr_t addr)
+{
+	struct iommu_domain *domain = translating_domain();
+
+	return domain && iommu_iova_to_phys(domain, addr);
+}
+
 bool dbt_test_sharing(void)
 {
 	struct dma_premap *same, *from;
+	dma_addr_t addr;
 	bool ok;
 
 	same = pci_p2pmem_map_resource(dbt.provider, dbt.client,
@@ -124,8 +141,12 @@ bool dbt_test_sharing(void)
 	from = pci_p2pmem_map_resource(dbt.provider, dbt.client,
 				       DMA_FROM_DEVICE);
 	ok = check(same == dbt.map) && check(!IS_ERR(from) && from != dbt.map);
-	if (!IS_ERR(from))
+	if (!IS_ERR(from)) {
+		addr = from->addr;
+		ok = ok && check(is_translated(addr) == !!translating_domain());
 		pci_p2pmem_unmap_resource(from);
+		ok = ok && check(!is_translated(addr));
+	}
 	if (!IS_ERR(same))
 		pci_p2pmem_unmap_resource(same);
 	return ok && check(!dma_premap_is_dead(dbt.map));
@@ -182,4 +203,71 @@ bool dbt_test_map_errors(void)
 bool dbt_test_far(void)
 {
 	return check(map_fails(dbt.far, dbt.client, -EOPNOTSUPP));
+}
+
+static bool add_fails(u64 offset, size_t size, int err)
+{
+	return pci_p2pdma_add_resource(dbt.provider, PROVIDER_BAR, size,
+				       offset) == err;
+}
+
+bool dbt_test_add_errors(void)
+{
+	u64 len = pci_resource_len(dbt.provider, PROVIDER_BAR);
+
+	return check(add_fails(SECTOR_SIZE, PAGE_SIZE, -EINVAL)) &&
+	       check(add_fails(0, SECTOR_SIZE, -EINVAL)) &&
+	       check(add_fails(len, PAGE_SIZE, -EINVAL)) &&
+	       check(add_fails(len - PAGE_SIZE, 2 * PAGE_SIZE, -EINVAL)) &&
+	       /* The mapping that exists would not cover it. */
+	       check(add_fails(0, PAGE_SIZE, -EBUSY));
+}
+
+/* A mapping that is dead gives access to nothing, and is not taken for another. */
+static bool is_dead(struct dma_premap *map, dma_addr_t addr)
+{
+	struct bio *bio = bio_alloc(dbt.bdev, 1, REQ_OP_READ, GFP_KERNEL);
+	bool ok;
+
+	bio->bi_iter.bi_sector = FIRST_SECTOR;
+	ok = check(dma_premap_is_dead(map)) && check(!is_translated(addr)) &&
+	     check(bio_add_dma_addr(bio, map, addr, SECTOR_SIZE)) &&
+	     /* BLK_STS_OFFLINE */
+	     check(submit_bio_wait(bio) == -ENODEV);
+	bio_put(bio);
+	return ok;
+}
+
+static bool map_anew(void)
+{
+	struct dma_premap *map;
+
+	map = pci_p2pmem_map_resource(dbt.provider, dbt.client,
+				      DMA_BIDIRECTIONAL);
+	if (!check(!IS_ERR(map)))
+		return false;
+	pci_p2pmem_unmap_resource(dbt.map);
+	dbt.map = map;
+	dbt.p2p = pci_alloc_p2pmem(dbt.provider, BUFFER_SIZE);
+	if (!check(dbt.p2p))
+		return false;
+	dbt.dma = pci_p2pmem_dma_addr(map, dbt.p2p);
+	dbt_layout_one(&dbt.layout, 0, SZ_64K);
+	return check(dbt_written(&dbt.layout)) &&
+	       check(dbt_read_back(&dbt.layout));
+}
+
+/* Its memory has to be free for that, and can be added anew before it is mapped. */
+bool dbt_test_unbound(void)
+{
+	dma_addr_t addr = dbt.map->addr;
+	bool ok;
+
+	pci_free_p2pmem(dbt.provider, dbt.p2p, BUFFER_SIZE);
+	dbt.p2p = NULL;
+	device_release_driver(&dbt.provider->dev);
+	ok = is_dead(dbt.map, addr) &&
+	     check(map_fails(dbt.provider, dbt.client, -ENODEV));
+	return check(device_attach(&dbt.provider->dev) == 1) &&
+	       check(add_fails(0, PAGE_SIZE, -EEXIST)) && map_anew() && ok;
 }

@@ -15,6 +15,7 @@
 #define FIRST_SECTOR	2048
 #define POISON		0xa5
 #define RANDOM_ROUNDS	200
+#define PROVIDER_BAR	2		/* of p2pmem_provider.c */
 #define UNIT		4		/* sizes and addresses are multiples */
 
 struct dma_premap;
@@ -111,5 +112,7 @@ bool dbt_test_pool_size(void);
 bool dbt_test_sharing(void);
 bool dbt_test_map_errors(void);
 bool dbt_test_far(void);
+bool dbt_test_add_errors(void);
+bool dbt_test_unbound(void);
 
 #endif /* _DMA_BIO_TEST_H */

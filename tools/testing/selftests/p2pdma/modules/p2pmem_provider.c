@@ -22,12 +22,18 @@ static ulong max_size = ULONG_MAX;
 module_param_named(size, max_size, ulong, 0444);
 MODULE_PARM_DESC(size, "Bytes of a BAR to add at most (default: all)");
 
+static uint pieces = 1;
+module_param(pieces, uint, 0444);
+MODULE_PARM_DESC(pieces, "Add it in so many pieces, a power of two (default: 1)");
+
 static int provider_add(struct pci_dev *pdev, resource_size_t size)
 {
+	resource_size_t piece = size / max(pieces, 1u), offset;
 	ktime_t start = ktime_get();
-	int ret;
+	int ret = 0;
 
-	ret = pci_p2pdma_add_resource(pdev, PROVIDER_BAR, size, 0);
+	for (offset = 0; offset < size && !ret; offset += piece)
+		ret = pci_p2pdma_add_resource(pdev, PROVIDER_BAR, piece, offset);
 	pci_info(pdev, "adding %llu MiB of p2pmem took %lld us\n",
 		 (u64)size >> 20, ktime_us_delta(ktime_get(), start));
 	if (ret)

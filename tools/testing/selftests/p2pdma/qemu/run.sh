@@ -222,7 +222,8 @@ make_initrd()
 	write_config > "$work/run.conf"
 	rootfs_run "$kernel" "$tests_dir" "$work/run.conf" > "$work/run.cpio" ||
 		die "cannot pack the modules and tests"
-	cat "$tools" "$work/run.cpio" > "$work/initrd"
+	cat "$tools" "$work/run.cpio" > "$work/initrd" ||
+		die "cannot write $work/initrd"
 }
 
 skip()
