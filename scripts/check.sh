@@ -108,7 +108,7 @@ guests_acs() {
 # What runs in parallel with itself and with removal, watched for data races
 guests_kcsan() {
 	local test
-	for test in bio_features.sh churn.sh dma_bio_fuzz nvmet_events.sh user_load.sh; do
+	for test in bio_features.sh churn.sh dma_bio_fuzz nvmet_events.sh p2pmem_user user_load.sh; do
 		echo "guest ${test%.sh}-series-kcsan-bridge series-kcsan bridge $test"
 	done
 }
