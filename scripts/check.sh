@@ -271,6 +271,7 @@ run_items() {
 		item verdict $TOP/$TESTS_DIR/qemu/test-verdict.sh
 	END
 	queue <"$queue"
+	item curve "$SCRIPTS/curve.sh"
 	item runner runner
 	item cost "$SCRIPTS/cost.sh"
 }
