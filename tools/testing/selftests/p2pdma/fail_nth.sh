@@ -6,8 +6,8 @@
 # drive's I/O and of user space that maps the memory. What was asked for may fail then,
 # cleanly. The same again must work, with all memory free and every byte right. The
 # target's own I/O takes no memory. These are the allocations that failslab knows, from
-# slabs. All of them fail, but of the hundreds of a kind that a queue takes, for each of
-# its entries, only the first do, and later ones in growing steps.
+# slabs. All of them fail, but where there are a hundred or more (a host that connects, a
+# drive that is bound anew) only the first do, and later ones in growing steps.
 #
 # P2P_FAULTS limits how far this goes, then an operation that has more of them fails.
 
@@ -282,8 +282,8 @@ ktap_test_result "namespace enabled, with a host" \
 enable
 p2p_disconnect
 ktap_test_result "host connected, what the target makes for it" \
-	sweep nvmet_req_init nvmet_ p2p_connect is_connected
-# Here, and for the drive, there are hundreds of the same kind.
+	sweep nvmet_req_init nvmet_ p2p_connect is_connected 24
+# Here, and for the drive, most are of the same kind.
 ktap_test_result "host connected, its queues" \
 	sweep nvmet_rdma_cm_handler nvmet_rdma_ p2p_connect is_connected 4
 p2p_remove_target
