@@ -27,9 +27,10 @@ NOTICED=(namespace_cycled namespace_recreated host_reconnected drive_rebound
 IDLE=()
 # What can happen at the same time: one of each of these, see choose()
 PROVIDER=(provider_rebound provider_reloaded)
-DRIVE=(drive_reset)
+DRIVE=(drive_reset drive_rebound)
+# The card is one of them, because the host connects again when it is back.
 # shellcheck disable=SC2034
-HOST=(host_reset host_reconnected port_relinked)
+HOST=(host_reset host_reconnected port_relinked card_reloaded card_unbound)
 # shellcheck disable=SC2034
 NAMESPACE=(namespace_away)
 
@@ -202,11 +203,18 @@ host_reconnected()
 }
 
 # Its disk may have another name after.
+drive_is_enabled()
+{
+	write 0 "$P2P_NS"/enable &&
+		echo -n "$(p2p_disk drive0)" 2> /dev/null > "$P2P_NS"/device_path &&
+		is_enabled
+}
+
+# Someone else may enable the namespace too, or its provider be away.
 drive_in_use()
 {
-	p2p_wait "$P2P_LIMIT" p2p_disk_is_there drive0 && write 0 "$P2P_NS"/enable &&
-		echo -n "$(p2p_disk drive0)" > "$P2P_NS"/device_path &&
-		write 1 "$P2P_NS"/enable
+	p2p_wait "$P2P_LIMIT" p2p_disk_is_there drive0 &&
+		p2p_wait "$P2P_LIMIT" drive_is_enabled
 }
 
 drive_rebound()
@@ -308,7 +316,8 @@ choose()
 	delays+=("0.$((RANDOM % 10))")
 }
 
-# Two to four of them, and how the host takes it
+# Two to four of them, and how the host takes it. One slot at most is among them: QEMU
+# has one channel to ask for it.
 together()
 {
 	local kinds=(PROVIDER DRIVE HOST NAMESPACE) i how=unnoticed

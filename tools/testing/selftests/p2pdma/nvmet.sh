@@ -9,20 +9,21 @@
 # shellcheck source=lib.sh
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
 
-SIZES=(512:1 4k:4 20k:5 128k:8 1M:8)	# block size, MiB to transfer
+SIZES=(512:256 4k:1024 20k:1000 128k:4096 1M:8192)	# block size, KiB to transfer
 
-mib=8		# what one transfer compares
+kib=4096	# what one transfer compares
 
 poison()
 {
-	tr '\0' '\245' < /dev/zero | head -c $((mib << 20)) |
+	tr '\0' '\245' < /dev/zero | head -c $((kib << 10)) |
 		dd of="$1" bs=1M iflag=fullblock oflag="$2" status=none
 }
 
 # same FILE DISK: are the first bytes of the disk the file?
 same()
 {
-	dd if="$2" bs=1M count="$mib" iflag=direct status=none | cmp - "$1"
+	dd if="$2" bs=1M count=$((kib << 10)) iflag=direct,count_bytes status=none |
+		cmp - "$1"
 }
 
 # Everything the host sent was served from the BAR, if this kernel can tell.
@@ -48,12 +49,12 @@ count_from_here()
 
 new_data()
 {
-	head -c $((mib << 20)) /dev/urandom > /tmp/data
+	head -c $((kib << 10)) /dev/urandom > /tmp/data
 }
 
 write_direction()
 {
-	mib=$2
+	kib=$2
 	new_data && poison "$drive" direct || return
 	! same /tmp/data "$drive" > /dev/null || return
 	count_from_here
@@ -63,11 +64,11 @@ write_direction()
 
 read_direction()
 {
-	mib=$2
+	kib=$2
 	new_data && poison "$remote" direct && poison /tmp/out sync || return
 	dd if=/tmp/data of="$drive" bs=1M oflag=direct status=none || return
 	count_from_here
-	dd if="$remote" of=/tmp/out bs="$1" count=$((mib << 20)) \
+	dd if="$remote" of=/tmp/out bs="$1" count=$((kib << 10)) \
 		iflag=direct,count_bytes conv=notrunc status=none &&
 		all_served && cmp /tmp/data /tmp/out
 }
@@ -188,7 +189,7 @@ for size in "${SIZES[@]}"; do
 	ktap_test_result "read, ${size%:*} each" \
 		read_direction "${size%:*}" "${size#*:}"
 done
-mib=8
+kib=4096
 ktap_test_result "synchronous writes" write_fua
 ktap_test_result "random load, verified" random_load
 ktap_test_result "io_uring, verified" io_uring_load
