@@ -51,7 +51,8 @@ tests() {
 # one, because its start takes longer than they do.
 guest_of() {
 	case $1 in
-	bio_features.sh|churn.sh|nvmet.sh|nvmet_events.sh|refusals.sh) echo "${1%.sh}" ;;
+	bio_features.sh|churn.sh|refusals.sh) echo "${1%.sh}" ;;
+	nvmet.sh|nvmet_events.sh) echo nvmet ;;
 	dma_bio*) echo bios ;;
 	*) echo others ;;
 	esac
@@ -210,21 +211,21 @@ item() {
 	report "$verdict" "$name ($((SECONDS - start)) s)" "$log"
 }
 
-# queue: run the lines on standard input, two at a time.  Each has to report
-# something: one that does not has died.
+# queue WIDTH: run the lines on standard input, that many at a time.  Each has to
+# report something: one that does not has died.
 queue() {
-	local line job names=() running=0 show=8 reported
-	rm -f "$tmp"/reported.*
+	local line job names=() running=0 show=8 reported seen=$tmp/reported.$BASHPID
+	rm -f "$seen".*
 	while read -ra line; do
-		if [ "$running" = 2 ]; then wait -n || true; else ((++running)); fi
-		reported=$tmp/reported.${#names[@]}
+		if [ "$running" = "$1" ]; then wait -n || true; else ((++running)); fi
+		reported=$seen.${#names[@]}
 		names+=("${line[1]}")
 		"${line[@]}" </dev/null &
 	done
 	wait
 	reported=/dev/null
 	for job in "${!names[@]}"; do
-		[ -e "$tmp/reported.$job" ] || report FAIL \
+		[ -e "$seen.$job" ] || report FAIL \
 			"${names[job]} (ended without a verdict)" \
 			"$LOGS/${names[job]}.log"
 	done
@@ -247,6 +248,18 @@ build_kernels() {
 	built series debug || true
 }
 
+# What needs no guest takes what the guests leave of the processors, which is a fifth.
+beside() {
+	renice -n 19 "$BASHPID" >/dev/null
+	queue 1 <<-END
+		item lint $SCRIPTS/lint.sh
+		item sizes $SCRIPTS/sizes.sh
+		item kunit $SCRIPTS/kunit.sh
+		item tooling $SCRIPTS/test-tree.sh
+		item verdict $TOP/$TESTS_DIR/qemu/test-verdict.sh
+	END
+}
+
 # Last what is not disturbed by anything else
 run_items() {
 	local queue=$tmp/queue
@@ -262,15 +275,10 @@ run_items() {
 	} >>"$queue"
 	[ -z "${ready[base-test]:-}" ] || guests base-test switch large cmb >>"$queue"
 	[ -z "${ready[series-debug]:-}" ] || guests series-debug bridge >>"$queue"
-	cat >>"$queue" <<-END
-		item demo $SCRIPTS/demo.sh
-		item lint $SCRIPTS/lint.sh
-		item sizes $SCRIPTS/sizes.sh
-		item kunit $SCRIPTS/kunit.sh
-		item tooling $SCRIPTS/test-tree.sh
-		item verdict $TOP/$TESTS_DIR/qemu/test-verdict.sh
-	END
-	queue <"$queue"
+	echo "item demo $SCRIPTS/demo.sh" >>"$queue"
+	queue 2 <"$queue" &
+	beside &
+	wait
 	item curve "$SCRIPTS/curve.sh"
 	item runner runner
 	item cost "$SCRIPTS/cost.sh"
@@ -295,7 +303,7 @@ run_more_items() {
 			"series-debug+inject bridge" \
 			"$(parameters bridge bios) dma_bio_faults" >>"$queue"
 	built series kcsan && guests_kcsan >>"$queue"
-	queue <"$queue"
+	queue 2 <"$queue"
 	item cost-off "$SCRIPTS/cost.sh" off
 	item each-patch-builds "$SCRIPTS/kernel.sh" each series test
 }
@@ -313,7 +321,7 @@ soak() {
 				echo "guest churn-$flavour-$topology-$round" \
 					"$flavour $topology churn.sh"
 			done
-		done | queue
+		done | queue 2
 	done
 }
 

@@ -154,10 +154,10 @@ control_stall()
 	control_rate "$1" 3
 }
 
-# slow DRIVE: a command takes a twentieth of a second
+# slow DRIVE: a command takes a tenth of a second
 control_slow()
 {
-	control_rate "$1" 20
+	control_rate "$1" 10
 }
 
 control_resume()
