@@ -262,7 +262,7 @@ beside() {
 
 # Last what is not disturbed by anything else
 run_items() {
-	local queue=$tmp/queue
+	local queue=$tmp/queue lane lanes
 	: >"$queue"
 	item series "$SCRIPTS/tree.sh" series	# what lint reads
 	[ -z "${ready[series-test]:-}" ] || {
@@ -277,8 +277,12 @@ run_items() {
 	[ -z "${ready[series-debug]:-}" ] || guests series-debug bridge >>"$queue"
 	echo "item demo $SCRIPTS/demo.sh" >>"$queue"
 	queue 2 <"$queue" &
+	lanes=($!)
 	beside &
-	wait
+	lanes+=($!)
+	for lane in "${lanes[@]}"; do
+		wait "$lane" || report FAIL "check (a lane of it ended early)" /dev/null
+	done
 	item curve "$SCRIPTS/curve.sh"
 	item runner runner
 	item cost "$SCRIPTS/cost.sh"
