@@ -27,7 +27,7 @@ NOTICED=(namespace_cycled namespace_recreated host_reconnected drive_rebound
 IDLE=()
 # What can happen at the same time: one of each of these, see choose()
 PROVIDER=(provider_rebound provider_reloaded)
-DRIVE=(drive_reset drive_rebound)
+DRIVE=(drive_reset drive_away)
 # The card is one of them, because the host connects again when it is back.
 # shellcheck disable=SC2034
 HOST=(host_reset host_reconnected port_relinked card_reloaded card_unbound)
@@ -203,24 +203,28 @@ host_reconnected()
 }
 
 # Its disk may have another name after.
-drive_is_enabled()
-{
-	write 0 "$P2P_NS"/enable &&
-		echo -n "$(p2p_disk drive0)" 2> /dev/null > "$P2P_NS"/device_path &&
-		is_enabled
-}
-
-# Someone else may enable the namespace too, or its provider be away.
 drive_in_use()
 {
-	p2p_wait "$P2P_LIMIT" p2p_disk_is_there drive0 &&
-		p2p_wait "$P2P_LIMIT" drive_is_enabled
+	p2p_wait "$P2P_LIMIT" p2p_disk_is_there drive0 && write 0 "$P2P_NS"/enable &&
+		echo -n "$(p2p_disk drive0)" > "$P2P_NS"/device_path &&
+		write 1 "$P2P_NS"/enable
+}
+
+drive_bound_anew()
+{
+	timed_write "drive unbound" "$drive" $DRIVES/unbind &&
+		write "$drive" $DRIVES/bind
 }
 
 drive_rebound()
 {
-	timed_write "drive unbound" "$drive" $DRIVES/unbind &&
-		write "$drive" $DRIVES/bind && drive_in_use
+	drive_bound_anew && drive_in_use
+}
+
+# Its namespace may be enabled by someone else meanwhile, or its provider be away too.
+drive_away()
+{
+	drive_bound_anew && p2p_wait "$P2P_LIMIT" drive_in_use 2> /dev/null
 }
 
 drive_unplugged()

@@ -145,7 +145,7 @@ reset_drive()
 # tries to have for a second. On a machine that is busy a reset may take longer.
 enabled_in_reset()
 {
-	local resetting before
+	local resetting before status=0
 
 	echo 0 > "$P2P_NS"/enable
 	before=$(p2p_stat requests)
@@ -153,7 +153,8 @@ enabled_in_reset()
 	resetting=$!
 	sleep 0.01
 	echo 1 > "$P2P_NS"/enable && p2p_wait "$P2P_LIMIT" p2p_find_remote &&
-		p2p_verify && wait $resetting || return
+		p2p_verify || status=1
+	wait $resetting && ((!status)) || return
 	(($(p2p_stat requests) > before)) && return
 	ktap_print_msg "system memory, the reset took $(< /tmp/reset.ms) ms"
 	(($(< /tmp/reset.ms) >= 1000))
