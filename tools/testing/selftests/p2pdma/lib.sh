@@ -346,7 +346,7 @@ p2p_enable_anew()
 {
 	timeout "$P2P_LIMIT" bash -c \
 		"echo 0 > $P2P_NS/enable && echo 1 > $P2P_NS/enable" &&
-		p2p_wait "$P2P_LIMIT" p2p_find_remote
+		p2p_wait "$P2P_LIMIT" p2p_remote_is_ready
 }
 
 # p2p_set_up_disk DISK: all devices, and a target that is not enabled yet
@@ -388,6 +388,17 @@ p2p_find_remote()
 	return 1
 }
 
+# Peer-to-peer memory can't be mapped yet for a device whose lock somebody has.
+p2p_is_pending()
+{
+	grep -qs pending /sys/kernel/debug/nvmet/$P2P_NQN/ctrl*/p2pmem
+}
+
+p2p_remote_is_ready()
+{
+	p2p_find_remote && ! p2p_is_pending
+}
+
 # Sets $remote to the disk. Arguments are for nvme connect.
 # shellcheck disable=SC2120 # they are optional
 p2p_connect()
@@ -404,7 +415,7 @@ p2p_connect()
 		p2p_log "nvme connect" $log
 		return 1
 	fi
-	p2p_wait "$P2P_LIMIT" p2p_find_remote
+	p2p_wait "$P2P_LIMIT" p2p_remote_is_ready
 }
 
 p2p_controller()
