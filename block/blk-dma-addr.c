@@ -56,7 +56,8 @@ static bool bio_try_merge_dma_addr(struct bio *bio, dma_addr_t addr,
  *
  * The first call makes @bio one that has DMA addresses (%REQ_DMA_ADDR) of @map.
  * From then on nothing else can be added to it, neither pages nor ranges of
- * another mapping.  Do not set the flag yourself.
+ * another mapping.  Do not set the flag yourself, nor overwrite &bio.bi_opf
+ * afterwards: without the flag the addresses are taken for pages.
  *
  * The caller keeps its hold on @map, and on the memory, until @bio has ended.
  *

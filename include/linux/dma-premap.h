@@ -17,7 +17,7 @@ struct device;
  * @addr: DMA address of the first byte
  * @len:  length in bytes
  * @dir:  direction of the transfers that it is good for
- * @dead: the mapping is gone, because @dev or the memory went away
+ * @dead: the mapping is gone: @dev, the memory, or its last user went away
  *
  * Whoever knows both the memory and the device makes one of these, for example
  * with pci_p2pmem_map_resource().  I/O that carries DMA addresses instead of
@@ -27,8 +27,8 @@ struct device;
  * The descriptor outlives the mapping until its maker has let go of it, so
  * looking at @dead is always safe for a holder.  @dead never goes back to
  * %false.  It is set only after the last transfer has ended: because nobody
- * holds memory in the mapping any more, or because the driver of @dev has
- * stopped its DMA.  So testing it is a check, not a synchronisation.
+ * holds memory in the mapping any more, or uses it, or because the driver of
+ * @dev has stopped its DMA.  Testing it is a check, not a synchronisation.
  */
 struct dma_premap {
 	struct device	*dev;
