@@ -118,9 +118,10 @@ guests_kcsan() {
 # 49 in each topology, and four on the debug kernel, where "all" has each of them too.
 debug_cycles=4
 debug_rounds=1	# of what nvmet_events.sh repeats
+debug_timeout=1800
 guest_options() {
 	case $1 in
-	*-debug*|*-kcsan) echo --timeout 1800 --mem 2048 --var P2P_LIMIT=300 \
+	*-debug*|*-kcsan) echo --timeout $debug_timeout --mem 2048 --var P2P_LIMIT=300 \
 		--var P2P_FUZZ_SECONDS=15 --var P2P_CYCLES=$debug_cycles \
 		--var P2PDMA_ROUNDS=$debug_rounds ;;
 	*) echo --timeout 900 --var P2P_CYCLES=49 ;;
@@ -290,7 +291,7 @@ run_items() {
 
 # What takes longer than minutes
 run_more_items() {
-	local queue=$tmp/more debug_cycles=20 debug_rounds=3
+	local queue=$tmp/more debug_cycles=20 debug_rounds=3 debug_timeout=3600
 	: >"$queue"
 	[ -z "${ready[series-debug]:-}" ] || {
 		# With an IOMMU more is allocated.
@@ -316,6 +317,7 @@ run_more_items() {
 # seed.  A round that has begun is finished.
 soak() {
 	local minutes=${SOAK_MINUTES:-60} round=0 flavour topology end debug_cycles=20
+	local debug_timeout=3600
 	built series test && built series debug || return 0
 	end=$((SECONDS + minutes * 60))
 	while [ $SECONDS -lt "$end" ]; do
