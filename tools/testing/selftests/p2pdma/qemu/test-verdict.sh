@@ -180,9 +180,11 @@ test_allocations()
 test_races()
 {
 	local race="BUG: KCSAN: data-race in a / b" end="=================="
+	local irq="__synchronize_hardirq / handle_irq_event"
 
 	faults $'PASS*\nexit 0' "$race" " a+0x1/0x2" "$end"
 	faults $'FAIL (kernel log: BUG: KCSAN*\nexit 1' "$race" " pci_p2pmem_x+0x1/0x2" "$end"
+	faults $'PASS*\nexit 0' "${race/a \/ b/$irq}" " nvme_reset_work+0x1/0x2" "$end"
 	faults $'FAIL (kernel log: WARNING*\nexit 1' "$race" " a+0x1/0x2" "WARNING: x" "$end"
 	faults $'FAIL (kernel log: BUG: x*\nexit 1' "$race" " a+0x1/0x2" "$end" "BUG: x p2p"
 }

@@ -12,11 +12,12 @@ verdict_patterns()
 }
 
 # KCSAN also reports races that have nothing to do with the series: take the words that
-# verdict_faults() looks for from reports that name no code that it touches.
+# verdict_faults() looks for from reports that name no code that it touches, or of
+# synchronize_irq(), which reads without the lock by intention, and then again with it.
 verdict_races()
 {
 	awk 'function flush() {
-		if (report !~ ours)
+		if (report !~ ours || report ~ intended)
 			gsub(/(BUG: KCSAN|Call Trace):/, "race elsewhere", report)
 		printf "%s", report
 		report = ""
@@ -24,6 +25,8 @@ verdict_races()
 	     BEGIN {
 		ours = "p2p|premap|dma_addr|dma_bio|rnic_|lsi_|nvme|rdma_rw|pciehp|" \
 			"blk_map_iter|blk_rq_dma|sysfs_kf_bin"
+		intended = "data-race in (__synchronize_hardirq / handle_irq_event|" \
+			"handle_irq_event / __synchronize_hardirq)"
 	     }
 	     /BUG: KCSAN:/ { flush(); inside = 1 }
 	     !inside { print; next }
