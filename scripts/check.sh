@@ -26,7 +26,7 @@ tests_of() {
 	case $1 in
 	bridge) echo '.*' ;;
 	switch) echo 'bio\.sh|churn\.sh|dmatest\.sh|nvmet\.sh|nvmet_events\.sh|p2pmem_user|provider\.sh|reach\.sh|user_load\.sh|verbs\.sh' ;;
-	iommu-strict) echo 'bio\.sh|churn\.sh|dma_bio|iommu|nvmet\.sh|nvmet_events\.sh|p2pmem_user|reach\.sh|user_load\.sh' ;;
+	iommu-strict) echo 'bio\.sh|churn\.sh|dma_bio|iommu|nvmet\.sh|nvmet_events\.sh|nvmet_stack\.sh|p2pmem_user|reach\.sh|user_load\.sh' ;;
 	iommu-lazy) echo 'churn\.sh|iommu|nvmet\.sh|reach\.sh' ;;
 	iommu-pt) echo 'nvmet\.sh|reach\.sh' ;;
 	refused|acs) echo 'reach\.sh' ;;
@@ -53,6 +53,7 @@ guest_of() {
 	case $1 in
 	bio_features.sh|churn.sh|refusals.sh) echo "${1%.sh}" ;;
 	nvmet.sh|nvmet_events.sh) echo nvmet ;;
+	nvmet_stack.sh) echo stack ;;
 	dma_bio*) echo bios ;;
 	*) echo others ;;
 	esac
@@ -61,7 +62,7 @@ guest_of() {
 # What the kernel can be told to do is tried in one of the topologies.
 parameters() {
 	case "$1 $2" in
-	'bridge refusals') echo nvme_core.multipath=Y ;;
+	'bridge refusals'|*' stack') echo nvme_core.multipath=Y ;;
 	'bridge bios') echo nvme.poll_queues=1 ;;
 	esac
 }
@@ -309,7 +310,6 @@ run_more_items() {
 			"$(parameters bridge bios) dma_bio_faults" >>"$queue"
 	built series kcsan && guests_kcsan >>"$queue"
 	queue 2 <"$queue"
-	item cost-off "$SCRIPTS/cost.sh" off
 	item each-patch-builds "$SCRIPTS/kernel.sh" each series test
 }
 

@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # What the series costs ordinary I/O: compare the instructions per I/O of the
 # patched and the unpatched kernel, and fail if it is more than it may be.
-#
-#   cost.sh [CONFIG]   of the patched kernel; "off" is without the option
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -44,7 +42,7 @@ count_both() {
 	local base series status=0
 	count base-test &
 	base=$!
-	count "series-$config" &
+	count series-test &
 	series=$!
 	wait "$base" || status=$?
 	wait "$series" || status=$?
@@ -80,16 +78,15 @@ compare() {
 	}' "$1" "$2"
 }
 
-config=${1:-test}
 "$SCRIPTS/kernel.sh" build base test
-"$SCRIPTS/kernel.sh" build series "$config"
+"$SCRIPTS/kernel.sh" build series test
 "$SCRIPTS/kernel.sh" tests series test
 make_tmp
 for ((round = 1; round <= ROUNDS; round++)); do
 	count_both || exit
 	cheapest base-test >"$tmp/before"
-	cheapest "series-$config" >"$tmp/after"
-	echo "instructions of the kernel per I/O, one at a time, config $config:"
+	cheapest series-test >"$tmp/after"
+	echo "instructions of the kernel per I/O, one at a time:"
 	if compare "$tmp/before" "$tmp/after"; then exit 0; fi
 done
 exit 1
