@@ -122,6 +122,7 @@ debug_rounds=1	# of what nvmet_events.sh repeats
 debug_timeout=1800
 guest_options() {
 	case $1 in
+	*-kcsan) echo --functions "$BUILD/series-functions" ;;&
 	*-debug*|*-kcsan) echo --timeout $debug_timeout --mem 2048 --var P2P_LIMIT=300 \
 		--var P2P_FUZZ_SECONDS=15 --var P2P_CYCLES=$debug_cycles \
 		--var P2PDMA_ROUNDS=$debug_rounds ;;
@@ -308,7 +309,8 @@ run_more_items() {
 		echo "guest injected_errors-series-debug+inject-bridge" \
 			"series-debug+inject bridge" \
 			"$(parameters bridge bios) dma_bio_faults" >>"$queue"
-	built series kcsan && guests_kcsan >>"$queue"
+	built series kcsan && item functions "$SCRIPTS/functions.sh" &&
+		guests_kcsan >>"$queue"
 	queue 2 <"$queue"
 	item each-patch-builds "$SCRIPTS/kernel.sh" each series test
 }

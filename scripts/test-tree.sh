@@ -15,6 +15,15 @@ ident() {
 	export GIT_COMMITTER_NAME=Test GIT_COMMITTER_EMAIL=test@localhost
 }
 
+# functions NAME...: each calls the next
+functions() {
+	while [ $# != 0 ]; do
+		printf 'static int __init %s(int a,\n\t\tint b)\n' "$1"
+		printf '{\n\t/* %s */\n\treturn %s(a, b);\n}\n\n' "$1" "${2:-f}"
+		shift
+	done
+}
+
 # make_kernel SUBLEVEL: the tiny kernel in $LINUX.
 make_kernel() {
 	export LINUX=$tmp/linux
@@ -22,6 +31,7 @@ make_kernel() {
 	printf '%s\n' 'VERSION = 7' 'PATCHLEVEL = 3' "SUBLEVEL = $1" \
 		>"$LINUX/Makefile"
 	seq 1 40 | tee "$LINUX/block/a.c" >"$LINUX/drivers/b.c"
+	functions one two three four | sed '/ two(int/s/static //' >"$LINUX/block/f.c"
 	git -C "$LINUX" init -q
 	# As Debian's, which must not hide new files.
 	echo '/*' >"$LINUX/.gitignore"
@@ -201,6 +211,35 @@ test_groups_and_names() {
 	[ ! -e Documentation/new.rst ]
 	[ -e Documentation/moved.rst ]
 	[ "$(find patches -name '*.patch' | wc -l)" = 3 ]
+}
+
+# three() changes; of its callers only two() can contain it inlined.
+test_functions() {
+	sandbox
+	cd build/linux
+	sed -i '/three \*/d' block/f.c
+	functions five six >block/g.c
+	cat >block/g.h <<-'END'
+		#define macro(x) \
+			x
+		int declared(int a,
+			     int b);
+		struct s {
+			int (*f)(int);
+		};
+		static inline int inlined(void) { return 0; }
+	END
+	mkdir -p "$TESTS_DIR/modules"
+	functions module >"$TESTS_DIR/modules/m.c"
+	functions program >"$TESTS_DIR/p.c"
+	../../scripts/functions.sh
+	printf '%s\n' five inlined module six three two >"$tmp/want"
+	diff "$tmp/want" ../series-functions
+	tree_git reset -q --hard
+	tree_git clean -q -f -d
+	tree_git checkout -q "$(head -n 1 .git/p2pmem-inputs)"
+	fails 'changes no function' ../../scripts/functions.sh
+	[ ! -e ../series-functions ]
 }
 
 test_other_version() {

@@ -30,6 +30,8 @@ usage()
 	  --var NAME=VALUE   variable for the tests, may be repeated
 	  --workdir DIR      for backing files and, unless P2PDMA_CACHE names
 	                     another directory, for the cache of the root file system
+	  --functions FILE   ignore KCSAN reports without one of these functions in
+	                     their backtraces (default: every report is a failure)
 	  --count            count instructions for the tests that ask for it:
 	                     emulation and one processor, whatever there is
 	  --log DIR          keep console.log, output.log, result.log, qemu.log
@@ -61,6 +63,7 @@ parse_option()
 	--append) append=$2 ;;
 	--var) vars+=("$2") ;;
 	--workdir) base=$2 ;;
+	--functions) functions=$2 ;;
 	--log) log=$2 ;;
 	*) die "unknown option '$1', see --help" ;;
 	esac
@@ -120,6 +123,7 @@ check()
 	check_vars
 	check_tests
 	[[ -f $kernel/bzImage ]] || die "no bzImage in --kernel '$kernel'"
+	[[ ! $functions || -s $functions ]] || die "no functions in '$functions'"
 	topology_names | grep -qx "$topology" || die "no topology '$topology'"
 	type -P qemu-system-x86_64 cpio > /dev/null ||
 		die "please install qemu-system-x86 and cpio"
@@ -324,7 +328,7 @@ cmdline=(console=ttyS0 ignore_loglevel printk.devkmsg=on panic=-1 oops=panic
 	 nvme_core.multipath=N)
 kernel='' tests_dir='' topology=switch limit=180 mem=1024 smp=2 append=''
 base=${TMPDIR:-/tmp}/p2pdma-qemu.$UID log='' keep='' shell='' count='' work=''
-vars=() tests=() count_args=() qemu_status=0
+functions='' vars=() tests=() count_args=() qemu_status=0
 
 parse "$@"
 check

@@ -180,13 +180,22 @@ test_allocations()
 test_races()
 {
 	local race="BUG: KCSAN: data-race in a / b" end="=================="
-	local irq="__synchronize_hardirq / handle_irq_event"
+	local irq="__synchronize_hardirq / handle_irq_event" functions=$log/functions
+	local counts=$'FAIL (kernel log: BUG: KCSAN*\nexit 1'
 
+	printf '%s\n' bio_add_page submit_bio add task > "$functions"
 	faults $'PASS*\nexit 0' "$race" " a+0x1/0x2" "$end"
-	faults $'FAIL (kernel log: BUG: KCSAN*\nexit 1' "$race" " pci_p2pmem_x+0x1/0x2" "$end"
+	faults "$counts" "$race" " pci_p2pmem_x+0x1/0x2" "$end"
+	faults "$counts" "$race" " a+0x1/0x2" " bio_add_page+0x1/0x2" " b+0x1/0x2" "$end"
+	faults "$counts" "$race" " bio_add_page.constprop.0+0x1/0x2" "$end"
+	faults $'PASS*\nexit 0' "$race" "by task 7" " __bio_add_page+0x1/0x2" "$end"
+	faults $'PASS*\nexit 0' "$race" " bio_add_page_x+0x1/0x2" " radd+0x1/0x2" "$end"
 	faults $'PASS*\nexit 0' "${race/a \/ b/$irq}" " nvme_reset_work+0x1/0x2" "$end"
 	faults $'FAIL (kernel log: WARNING*\nexit 1' "$race" " a+0x1/0x2" "WARNING: x" "$end"
 	faults $'FAIL (kernel log: BUG: x*\nexit 1' "$race" " a+0x1/0x2" "$end" "BUG: x p2p"
+	for functions in "" "$log/no-such-list" /dev/null; do
+		faults "$counts" "$race" " a+0x1/0x2" "$end"
+	done
 }
 
 test_run()

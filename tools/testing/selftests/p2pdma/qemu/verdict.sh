@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# shellcheck disable=SC2154  # here, log, limit and qemu_status are run.sh's
+# shellcheck disable=SC2154  # here, log, limit and qemu_status are run.sh's; so is
+# functions, which may be unset
 #
 # What a run proves, from the files that it left in $log: console.log (kernel),
 # output.log (KTAP of the tests) and result.log (what init reports). Nothing
@@ -11,21 +12,36 @@ verdict_patterns()
 	sed '/^#/d; /^$/d' "$here/$1"
 }
 
-# KCSAN also reports races that have nothing to do with the series: take the words that
-# verdict_faults() looks for from reports that name no code that it touches, or of
-# synchronize_irq(), which reads without the lock by intention, and then again with it.
+# KCSAN reports races in the whole kernel.  Take the words that verdict_faults() looks
+# for from the reports whose backtraces contain no function of the series; without a
+# list of these functions every report counts.  Also ignore synchronize_irq(), which by
+# design reads without the lock first and then again with it.
 verdict_races()
 {
-	awk 'function flush() {
-		if (report !~ ours || report ~ intended)
+	awk -v list="${functions:-}" '
+	     function is_ours(text, name) {
+		if (!known || text ~ ours)
+			return 1
+		while (match(text, /[A-Za-z0-9_]+(\.[a-z0-9_.]+)?\+0x/)) {
+			name = substr(text, RSTART, RLENGTH)
+			sub(/[.+].*/, "", name)
+			if (name in series)
+				return 1
+			text = substr(text, RSTART + RLENGTH)
+		}
+		return 0
+	     }
+	     function flush() {
+		if (report ~ intended || !is_ours(report))
 			gsub(/(BUG: KCSAN|Call Trace):/, "race elsewhere", report)
 		printf "%s", report
 		report = ""
 	     }
 	     BEGIN {
-		ours = "p2p|premap|dma_addr|dma_bio|rnic_|lsi_|nvme|rdma_rw|pciehp|" \
-			"blk_map_iter|blk_rq_dma|sysfs_kf_bin"
+		ours = "p2p|premap|dma_addr|dma_bio|rnic_|lsi_|nvme|rdma_rw|pciehp"
 		intended = "data-race in __synchronize_hardirq / handle_irq_event\n"
+		while (list != "" && (getline name < list) > 0)
+			series[name] = known = 1
 	     }
 	     /BUG: KCSAN:/ { flush(); inside = 1 }
 	     !inside { print; next }
