@@ -86,7 +86,7 @@ guest()
 
 run_guests()
 {
-	guest hang --timeout 15 hang.sh
+	guest hang --timeout 15 pass.sh hang.sh skip.sh
 	guest unbootable --kernel "$dir/broken" --timeout 5 pass.sh
 	guest green --timeout 60 pass.sh skip.sh control.sh
 	guest bridge --timeout 60 --topology bridge control.sh
@@ -124,9 +124,13 @@ check_guests()
 	check fail "run: liar.sh: FAIL (1 failed"
 	check fail "run: short.sh: FAIL (1 results of 2 planned)"
 	check fail "exit 1"
+	check crash "run: pass.sh: PASS"
 	check crash "run: crash.sh: FAIL (no result; kernel log: .*Kernel panic"
 	check crash "exit 1"
 	check hang "run: hang.sh: FAIL (no result; no end within 15 s"
+	check hang "run: pass.sh: PASS"
+	check hang "run: skip.sh: FAIL (never started; no end within 15 s"
+	check hang "run: guest: FAIL (no end within 15 s"
 	check hang "exit 1"
 	check unbootable "run: pass.sh: FAIL (never started; no kernel log; no end"
 	check unbootable "exit 1"

@@ -198,6 +198,37 @@ test_races()
 	done
 }
 
+# early_end NAME WANTED COMMAND...: a.sh has ended, b.sh runs, c.sh waits, and then this
+early_end()
+{
+	make_run "all is well" 0 $'1..1\nok 1 x'
+	sed -i '/tests done/,$d' "$log/result.log" "$log/console.log"
+	add "start b.sh" result
+	add $'p2pdma-run: start b.sh\r' console
+	"${@:3}"
+	check "$1" "$2"$'\nexit 1' "$(verdict a.sh b.sh c.sh | grep '^run:'
+		echo "exit ${PIPESTATUS[0]}")"
+	qemu_status=0
+}
+
+test_early_end()
+{
+	local a="run: a.sh: PASS (1 results, 0 skipped) 7 s" b="run: b.sh: FAIL (no result"
+	local end="no end within 9 s; the guest did not reach its end)"
+	local panic="Kernel panic - not syncing: x"
+
+	early_end "hang" "$a
+$b; $end
+run: c.sh: FAIL (never started; $end
+run: guest: FAIL ($end" interrupt
+	early_end "panic" "$a
+$b; kernel log: $panic; the guest did not reach its end)
+run: c.sh: FAIL (never started; the guest did not reach its end)
+run: guest: FAIL (the guest did not reach its end)" add "$panic" console
+	early_end "panic whose log is cut" "run: a.sh: FAIL (the kernel log ends before*
+$b*" drop "result a.sh" console
+}
+
 test_run()
 {
 	local tasks
@@ -206,9 +237,9 @@ test_run()
 	damage "no banner" "a.sh: FAIL (the kernel did not start" drop Linux console
 	damage "no result" "a.sh: FAIL (no result" drop "result a.sh" result
 	damage "not started" "a.sh: FAIL (never started" drop a.sh result
-	damage "no end" "a.sh: FAIL (the guest did not reach" drop "^end" result
-	damage "time limit" "a.sh: FAIL (no end within 9 s" declare -g qemu_status=124
-	damage "interrupted" "a.sh: FAIL (no end within 9 s)" interrupt
+	damage "no end" "guest: FAIL (the guest did not reach" drop "^end" result
+	damage "time limit" "guest: FAIL (no end within 9 s" declare -g qemu_status=124
+	damage "interrupted" "guest: FAIL (no end within 9 s)" interrupt
 	make_run "all is well" 0 $'1..1\nok 1 x'
 	interrupt
 	tasks="# task:fio state:S < read_events < do_io_getevents"
@@ -216,9 +247,9 @@ test_run()
 	tasks+=$'\n# task:kworker/0:2 state:D < msleep'
 	check "what it waited in" "# console: *tests done*$tasks"$'\nrun:*' "$(verdict a.sh)"
 	qemu_status=0
-	damage "QEMU fails" "a.sh: FAIL (QEMU failed (1): qemu: a complaint" \
+	damage "QEMU fails" "guest: FAIL (QEMU failed (1): qemu: a complaint" \
 		declare -g qemu_status=1
-	damage "init's error" "a.sh: FAIL (error no device" add "error no device" result
+	damage "init's error" "guest: FAIL (error no device" add "error no device" result
 	damage "leak" "kmemleak: FAIL (2" add "kmemleak 2" result
 	damage "splat at boot" "boot: FAIL (kernel log: WARNING" \
 		sed -i "1aWARNING: x" "$log/console.log"
@@ -235,6 +266,7 @@ test_ktap
 test_faults
 test_allocations
 test_races
+test_early_end
 test_run
 echo "1..$number"
 exit "$failed"

@@ -133,10 +133,9 @@ verdict_skip()
 	     }'
 }
 
-# What is wrong with the run as a whole, one reason a line.
-verdict_run()
+# What went wrong with the guest, one reason a line
+verdict_guest()
 {
-	verdict_blind "$log/console.log"
 	grep '^error ' "$log/result.log"
 	if ((qemu_status == 124 || qemu_status == 137)); then
 		echo "no end within $limit s"
@@ -172,29 +171,49 @@ verdict_time()
 		"$log/result.log"
 }
 
-# verdict_test TEST RUN_REASONS: print "status reason"
+# verdict_join < REASONS: on one line, without the empty ones
+verdict_join()
+{
+	grep . | paste -sd ';' | sed 's/;/; /g'
+}
+
+# verdict_doubts TEST GUEST_REASONS: why its own result does not count, or why it has
+# none.  A guest that ends early does not fail the tests that had ended before.
+verdict_doubts()
+{
+	verdict_blind "$log/console.log"
+	if ! grep -q "^result $1 " "$log/result.log"; then
+		echo "$2"
+	elif ! verdict_log "$log/console.log" | grep -qa "p2pdma-run: result $1 "; then
+		echo "the kernel log ends before the test"
+	fi
+}
+
+# verdict_test TEST GUEST_REASONS: print "status reason"
 verdict_test()
 {
-	local test=$1 run=$2 own fault
+	local test=$1 own fault doubts
 
 	own=$(verdict_result "$test")
 	fault=$(awk -F '\t' -v t="$test" '$1 == t { print $2; exit }' \
 		"$log/faults.log")
-	if [[ -z $run && -z $fault ]]; then
+	doubts=$(verdict_doubts "$test" "$2")
+	if [[ -z $doubts && -z $fault ]]; then
 		echo "$own"
 		return
 	fi
 	[[ $own == FAIL* ]] && own=${own#FAIL } || own=
 	printf 'FAIL %s\n' "$(printf '%s\n' "$own" \
-		"${fault:+kernel log: $fault}" "$run" |
-		grep . | paste -sd ';' | sed 's/;/; /g')"
+		"${fault:+kernel log: $fault}" "$doubts" | verdict_join)"
 }
 
-# Faults at no test's time, and leaks, fail the run under a name of their own.
+# verdict_others GUEST_REASONS: what went wrong with the guest, faults outside of all
+# tests, and leaks fail the run under names of their own.
 verdict_others()
 {
 	local where leaks
 
+	[[ -z $1 ]] || echo "run: guest: FAIL ($(verdict_join <<< "$1"))"
 	for where in boot shutdown; do
 		awk -F '\t' -v w="$where" '$1 == w {
 			print "run: " w ": FAIL (kernel log: " $2 ")"; exit }' \
@@ -243,13 +262,13 @@ verdict_show()
 # verdict TEST...: print a line for each test, return the run's exit status
 verdict()
 {
-	local test run reason others failed=0 passed=0
+	local test guest reason others failed=0 passed=0
 
 	verdict_faults "$log/console.log" > "$log/faults.log"
-	run=$(verdict_run)
-	[[ -z $run ]] || verdict_show
+	guest=$(verdict_guest)
+	[[ -z $guest ]] || verdict_show
 	for test; do
-		reason=$(verdict_test "$test" "$run")
+		reason=$(verdict_test "$test" "$guest")
 		echo "run: $test: ${reason%% *} (${reason#* })$(verdict_time "$test")"
 		case $reason in
 		PASS*) passed=1 ;;
@@ -257,7 +276,7 @@ verdict()
 		*) failed=1 ;;
 		esac
 	done
-	others=$(verdict_others)
+	others=$(verdict_others "$guest")
 	[[ -z $others ]] || { echo "$others"; failed=1; }
 	((failed)) && return 1
 	((passed)) || return 4
