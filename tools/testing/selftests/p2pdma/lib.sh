@@ -145,17 +145,22 @@ p2p_has_dma_bios()
 
 # --- the host of the emulated machine ---
 
-# p2p_ask COMMAND BAR [STRING]: ask, print the answer
+# p2p_ask COMMAND BAR [STRING]: ask, print the answer.  An answer repeats the number of
+# its question, so a late one is not taken for that of the next question.
 p2p_ask()
 {
-	local answer
+	local number=${EPOCHREALTIME//[^0-9]/} answered answer
 
 	[[ -e $P2PDMA_CTL ]] || return
 	exec 9<> "$P2PDMA_CTL"
-	echo "$*" >&9
-	read -r -t "$P2P_LIMIT" answer <&9
+	echo "$number $*" >&9
+	while read -r -t "$P2P_LIMIT" answered answer <&9; do
+		if [[ $answered == "$number" ]]; then
+			echo "$answer"
+			break
+		fi
+	done
 	exec 9>&-
-	echo "$answer"
 }
 
 # p2p_witness BAR STRING: is it in the file behind the BAR?

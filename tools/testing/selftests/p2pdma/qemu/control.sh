@@ -2,8 +2,9 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # work, count and topo_args are run.sh's
 #
-# The host's end of the control channel. The guest sends a line, its first word
-# is the command; the function control_<command> answers with one line.
+# The host's end of the control channel. The guest sends a line: a number, a command
+# and its arguments. The answer is a line too: the number again, and then what the
+# function control_<command> prints.
 
 control_backing()
 {
@@ -68,14 +69,15 @@ control_count()
 		     }'
 }
 
-# monitor JSON: tell QEMU, print its answer, leave out what else it reports
+# monitor JSON: tell QEMU, print its answer.  Skip its events, and the answers to what
+# run.sh asks on the same channel.
 monitor()
 {
-	local answer
+	local id=${EPOCHREALTIME//[^0-9]/} answer
 
-	echo "$1" >&4
+	echo "${1%\}}, \"id\": $id}" >&4
 	while read -r answer <&3; do
-		if [[ $answer == '{"return": '* || $answer == '{"error": '* ]]; then
+		if [[ $answer == *"\"id\": $id"[,\}]* ]]; then
 			echo "$answer"
 			return
 		fi
@@ -88,7 +90,7 @@ monitor_ok()
 	local answer
 
 	answer=$(monitor "$1")
-	if [[ $answer == '{"return": {}}'* || $answer == '{"return": ""}'* ]]; then
+	if [[ $answer == *'"return": {}'* || $answer == *'"return": ""'* ]]; then
 		echo ok
 	else
 		echo "error $answer"
@@ -167,10 +169,11 @@ control_resume()
 
 control_serve()
 {
-	local command name argument plugged=0
+	local number command name argument plugged=0
 
 	monitor '{"execute": "qmp_capabilities"}' > /dev/null
-	while read -r command name argument; do
+	while read -r number command name argument; do
+		printf '%s ' "$number"
 		if [[ $command =~ ^[a-z_]+$ && $command != @(serve|backing|made|rate) ]] &&
 		   declare -F "control_$command" > /dev/null; then
 			"control_$command" "$name" "$argument"

@@ -15,7 +15,9 @@ add_test()
 
 add_tests()
 {
-	mkdir -p "$dir/tests/p2pdma" "$dir/broken"
+	mkdir -p "$dir/tests/p2pdma" "$dir/tests/kselftest" "$dir/broken"
+	cp "$here/../lib.sh" "$dir/tests/p2pdma"
+	: > "$dir/tests/kselftest/ktap_helpers.sh"
 	add_test pass.sh <<< 'echo 1..1; echo ok 1 x'
 	add_test skip.sh <<< 'echo "1..0 # SKIP no such device"; exit 4'
 	add_test fail.sh <<< 'echo 1..1; echo not ok 1 x; exit 1'
@@ -33,12 +35,10 @@ add_tests()
 			count=$(((16#${range%% *} >> 12) - from))
 	END
 	add_test control.sh <<-'END'
+		. ./lib.sh
 		ask()
 		{
-			exec 9<> "$P2PDMA_CTL"
-			echo "$@" >&9
-			read -r -t 20 answer <&9
-			exec 9>&-
+			answer=$(p2p_ask "$@")
 			echo "# $*: $answer"
 		}
 		check()
@@ -47,7 +47,7 @@ add_tests()
 			[[ $answer == $1 ]] || echo -n "not "
 			echo "ok $number $1"
 		}
-		echo 1..9
+		echo 1..10
 		for bar in $P2PDMA_BARS; do
 			ask scrub "${bar%=*}"; check ok
 		done
@@ -57,6 +57,9 @@ add_tests()
 		ask unplug none; check "error no device*"
 		ask plug none; check "error no device*"
 		ask count; check "error instructions are not counted*"
+		# The answer to this comes when nobody waits for it any more.
+		P2P_LIMIT=0.01 ask scrub p2pmem0
+		ask serve late; check "error unknown command*"
 	END
 }
 
@@ -115,9 +118,9 @@ check_guests()
 {
 	check green "run: pass.sh: PASS"
 	check green "run: skip.sh: SKIP (no such device)"
-	check green "run: control.sh: PASS (9 results"
+	check green "run: control.sh: PASS (10 results"
 	check green "exit 0"
-	check bridge "run: control.sh: PASS (9 results"
+	check bridge "run: control.sh: PASS (10 results"
 	check skip "exit 4"
 	check fail "run: pass.sh: PASS"
 	check fail "run: fail.sh: FAIL (exit status 1)"

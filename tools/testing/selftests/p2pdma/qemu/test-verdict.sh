@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The runner's verdict, tried on made-up logs: no guest is started.
+# The runner's verdict and its dialogue with QEMU, tried on made-up logs and answers:
+# no guest is started.
 
 # damage() calls some of the functions, shellcheck cannot see that:
 # shellcheck disable=SC2317
@@ -9,6 +10,8 @@
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
 # shellcheck source=verdict.sh
 . "$here/verdict.sh"
+# shellcheck source=control.sh
+. "$here/control.sh"
 
 number=0 failed=0
 banner='[    0.000000] Linux version 7.3.4'
@@ -258,6 +261,38 @@ test_run()
 	damage "broken patterns" "a.sh: FAIL (the log check itself" lose_patterns
 }
 
+# qemu ANSWER: after what nobody asked for, with the question's number for @
+qemu()
+{
+	local question
+
+	read -r question
+	question=${question##*\"id\": }
+	echo '{"event": "DEVICE_DELETED", "data": {}}'
+	echo '{"return": {}}'
+	echo '{"return": {}, "id": 1}'
+	echo "${1/@/\"id\": ${question%%[^0-9]*}}"
+}
+
+# monitor_answers NAME ANSWER WANTED
+monitor_answers()
+{
+	mkfifo "$log/question"
+	exec 4<> "$log/question"
+	check "QEMU's answer: $1" "$3" "$(monitor_ok '{"execute": "x"}' \
+		3< <(timeout 9 bash -c "$(declare -f qemu); qemu '$2'" < "$log/question"))"
+	exec 4>&-
+	rm "$log/question"
+}
+
+test_monitor()
+{
+	monitor_answers "ok" '{"return": {}, @}' ok
+	monitor_answers "ok in words" '{"return": "", @}' ok
+	monitor_answers "error" '{@, "error": {}}' 'error {"id": *, "error": {}}'
+	monitor_answers "words" '{"return": "no such device", @}' 'error *no such device*'
+}
+
 log=$(mktemp -d) || exit 1
 trap 'rm -rf "$log"' EXIT
 echo "TAP version 13"
@@ -268,5 +303,6 @@ test_allocations
 test_races
 test_early_end
 test_run
+test_monitor
 echo "1..$number"
 exit "$failed"
