@@ -138,6 +138,24 @@ static bool has(struct bench *b, const struct knob *knobs)
 	return !access(path, F_OK);
 }
 
+/* Were all errors injected? Turning the knobs off resets the counter that tells. */
+static bool all_injected(struct bench *b, const char *times)
+{
+	char path[128], left[16];
+
+	snprintf(path, sizeof(path), times, b->disk);
+	return dma_bio_read_file(path, left, sizeof(left)) &&
+	       !strcmp(left, "0");
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
 #define BLOCK_DEBUGFS	"/sys/kernel/debug/block/%s/"
 
 TEST_F_TIMEOUT(fault, injected_by_rule, SECONDS)
@@ -200,6 +218,7 @@ TEST_F_TIMEOUT(fault, controller_retry, SECONDS)
 		SKIP(return, "CONFIG_FAULT_INJECTION_DEBUG_FS is not set");
 	ASSERT_TRUE(turn(&self->b, knobs, true));
 	EXPECT_EQ(BLK_STS_OK, run(&self->b, variant->op));
+	EXPECT_TRUE(all_injected(&self->b, NVME_DEBUGFS "times"));
 	ASSERT_TRUE(turn(&self->b, knobs, false));
 	EXPECT_TRUE(destination_has(&self->b, variant->op, self->b.new));
 }
@@ -225,6 +244,8 @@ TEST_F_TIMEOUT(fault, controller_error, SECONDS)
 	EXPECT_TRUE(destination_has(&self->b, variant->op, self->b.new));
 }
 
+#define FAIL_IO_TIMEOUT	"/sys/kernel/debug/fail_io_timeout/"
+
 /*
  * An answer gets lost: the command is aborted after a second, and the controller
  * is reset after another one. Then the request is sent again.
@@ -234,20 +255,22 @@ TEST_F_TIMEOUT(fault, timeout, SECONDS)
 	static const struct knob knobs[] = {
 		{ "/sys/block/%s/io-timeout-fail", "1", "0" },
 		{ "/sys/block/%s/queue/io_timeout", "1000", "30000" },
-		{ "/sys/kernel/debug/fail_io_timeout/verbose", "0", "0" },
-		{ "/sys/kernel/debug/fail_io_timeout/times", "1", "0" },
-		{ "/sys/kernel/debug/fail_io_timeout/probability", "100", "0" },
+		{ FAIL_IO_TIMEOUT "verbose", "0", "0" },
+		{ FAIL_IO_TIMEOUT "times", "1", "0" },
+		{ FAIL_IO_TIMEOUT "probability", "100", "0" },
 		{ },
 	};
-	time_t start = time(NULL);
+	int64_t start;
 
 	if (!has(&self->b, knobs))
 		SKIP(return, "CONFIG_FAIL_IO_TIMEOUT is not set");
 	ASSERT_TRUE(turn(&self->b, knobs, true));
+	start = now_ms();
 	EXPECT_EQ(BLK_STS_OK, run(&self->b, variant->op));
+	/* The answer did get lost, and was waited for. */
+	EXPECT_TRUE(all_injected(&self->b, FAIL_IO_TIMEOUT "times"));
+	EXPECT_LE(1000, now_ms() - start);
 	ASSERT_TRUE(turn(&self->b, knobs, false));
-	/* It did get lost. */
-	EXPECT_LE(1, time(NULL) - start);
 	EXPECT_TRUE(destination_has(&self->b, variant->op, self->b.new));
 }
 
