@@ -128,7 +128,7 @@ check_guests()
 	check fail "run: short.sh: FAIL (1 results of 2 planned)"
 	check fail "exit 1"
 	check crash "run: pass.sh: PASS"
-	check crash "run: crash.sh: FAIL (no result; kernel log: .*Kernel panic"
+	check crash "run: crash.sh: FAIL (no result; kernel log: .*init\[1\]: segfault at"
 	check crash "exit 1"
 	check hang "run: hang.sh: FAIL (no result; no end within 15 s"
 	check hang "run: pass.sh: PASS"
