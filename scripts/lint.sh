@@ -105,6 +105,24 @@ warnings() {
 	grep -E '(warning|error):' "$tmp/make" || true
 }
 
+# base_warnings OBJECT...: the base stays the same, so do not compile it again
+base_warnings() {
+	local cached
+	cached=$CACHE/lint/$({
+		echo "$base" "$SPARSE" "$@"
+		cat "$TOP"/base/*.config "$SCRIPTS/kernel.sh"
+		gcc --version
+		sparse --version
+		declare -f warnings
+	} | hash_of)
+	mkdir -p "$CACHE/lint"
+	if [ ! -e "$cached" ]; then
+		warnings base "$@" >"$tmp/base-warnings"
+		mv "$tmp/base-warnings" "$cached"
+	fi
+	cat "$cached"
+}
+
 check_kernel_warnings() {
 	local after=() before=() file
 	while read -r file; do
@@ -114,7 +132,7 @@ check_kernel_warnings() {
 	[ "${#after[@]}" != 0 ] || return 0
 	warnings series "${after[@]}" >"$tmp/after"
 	: >"$tmp/before"
-	[ "${#before[@]}" = 0 ] || warnings base "${before[@]}" >"$tmp/before"
+	[ "${#before[@]}" = 0 ] || base_warnings "${before[@]}" >"$tmp/before"
 	new_findings "$tmp/before" "$tmp/after"
 }
 
@@ -139,7 +157,7 @@ kernel_doc_works() {
 }
 
 check_kernel_doc() {
-	local file files
+	local file files before=()
 	mapfile -t files < <(touched '*.[ch]')
 	[ "${#files[@]}" != 0 ] || return 0
 	kernel_doc_works || die "kernel-doc does not work:" "$(kernel_doc "$tmp/canary.h")"
@@ -148,8 +166,11 @@ check_kernel_doc() {
 		in_base "$file" || continue
 		mkdir -p "$tmp/base/${file%/*}"
 		linux cat-file blob "$base:$file" >"$tmp/base/$file"
-		(cd "$tmp/base" && kernel_doc "$file")
-	done >"$tmp/before"
+		before+=("$file")
+	done
+	: >"$tmp/before"
+	[ "${#before[@]}" = 0 ] ||
+		(cd "$tmp/base" && kernel_doc "${before[@]}") >"$tmp/before"
 	new_findings "$tmp/before" "$tmp/after"
 }
 
