@@ -1,28 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Bios that describe their data by DMA addresses instead of pages.
+ * Bios whose data is in memory that was mapped for DMA ahead, instead of in pages.
  *
  * See Documentation/block/dma-address.rst for the rules.
  */
 #define pr_fmt(fmt) "block: " fmt
 #include <linux/bio.h>
-#include <linux/blk-crypto.h>
 #include <linux/blk-integrity.h>
-#include <linux/blkdev.h>
+#include <linux/blk-mq.h>
 #include <linux/dma-premap.h>
 #include "blk.h"
 
+/*
+ * The first bio_vec of such a bio names the mapping and has no data, so clones and
+ * splits share it with the table, and struct bio needs no member for it.
+ */
+static struct dma_premap *bio_dma_map(const struct bio *bio)
+{
+	return bio->bi_iter.bi_idx ? bio->bi_io_vec[0].bv_dma_map : NULL;
+}
+
 static bool bio_can_add_dma_addr(struct bio *bio, struct dma_premap *map)
 {
-	if (bio_flagged(bio, BIO_CLONED) || bio_has_crypt_ctx(bio))
-		return false;
-	if (bio_is_dma_addr(bio))
-		return bio_dma_map(bio) == map;
-	return !bio->bi_vcnt;
+	if (bio->bi_vcnt)
+		return bio_is_dma_addr(bio) && bio_dma_map(bio) == map;
+	return bio->bi_max_vecs > 1;
 }
 
 /*
- * Iterators compute offsets in a vector in 32 bits, starting from the page sized
+ * Iterators compute offsets in a bio_vec in 32 bits, starting from the page sized
  * frame that it begins in: its end must not be further away than that.
  */
 static bool bvec_can_reach(unsigned int offset, u64 len)
@@ -30,16 +36,16 @@ static bool bvec_can_reach(unsigned int offset, u64 len)
 	return offset + len <= U32_MAX;
 }
 
-static bool bio_try_merge_dma_addr(struct bio *bio, dma_addr_t addr,
+static bool bio_try_merge_dma_addr(struct bio *bio, u64 offset,
 		unsigned int len)
 {
 	struct bio_vec *bv;
 
-	if (!bio->bi_vcnt)
+	if (bio->bi_vcnt < 2)
 		return false;
 
 	bv = &bio->bi_io_vec[bio->bi_vcnt - 1];
-	if (bvec_dma_addr(bv) + bv->bv_len != addr)
+	if (bvec_dma_offset(bv) + bv->bv_len != offset)
 		return false;
 	if (!bvec_can_reach(bv->bv_offset, (u64)bv->bv_len + len))
 		return false;
@@ -47,66 +53,112 @@ static bool bio_try_merge_dma_addr(struct bio *bio, dma_addr_t addr,
 	return true;
 }
 
+static void bio_start_dma_addr(struct bio *bio, struct dma_premap *map)
+{
+	bio->bi_opf |= REQ_DMA_ADDR;
+	bio->bi_io_vec[0] = (struct bio_vec) { .bv_dma_map = map };
+	bio->bi_iter.bi_idx = 1;
+	bio->bi_vcnt = 1;
+}
+
 /**
  * bio_add_dma_addr - add a range of DMA addresses to a bio
- * @bio: destination bio
- * @map: the mapping that the range is part of
- * @addr: DMA address of the first byte
+ * @bio: destination bio, with a bio_vec for each range and one for the mapping
+ * @map: the mapping that the range is part of, or a sibling of it
+ * @addr: DMA address of the first byte in @map
  * @len: length of the range in bytes
  *
- * The first call makes @bio one that has DMA addresses (%REQ_DMA_ADDR) of @map.
- * From then on nothing else can be added to it, neither pages nor ranges of
- * another mapping.  Do not set the flag yourself, nor overwrite &bio.bi_opf
- * afterwards: without the flag the addresses are taken for pages.
+ * The first call makes @bio one that has DMA addresses (%REQ_DMA_ADDR).  From then
+ * on nothing else can be added to it, neither pages nor ranges of another mapping.
+ * The flag must not be cleared: without it, the bio_vecs would be taken for pages.
+ *
+ * Each device that @bio reaches uses its own mapping of the memory, see &struct
+ * dma_premap.  If it has none, or cannot take such a bio, then @bio ends with
+ * %BLK_STS_NOTSUPP.
  *
  * The caller keeps its hold on @map, and on the memory, until @bio has ended.
  *
- * Whether the device takes such a bio, and whether @map is alive and made for
- * that device, is found out when the bio is submitted.
- *
  * Context: Any.
  * Return: %true if the range was added.  %false if @bio is full, is a clone, has
- *	pages, another mapping or an encryption context, or if the range is empty,
- *	not inside @map, or ends 4 GiB or more after the start of the page sized
- *	frame that it begins in; @bio is unchanged then.
+ *	pages or another mapping, or if the range is empty, not inside @map, or ends
+ *	4 GiB or more after the start of the page sized frame that it begins in;
+ *	@bio is unchanged then.
  */
 bool bio_add_dma_addr(struct bio *bio, struct dma_premap *map, dma_addr_t addr,
 		unsigned int len)
 {
-	if (!len || !dma_premap_contains(map, addr, len))
+	u64 offset = addr - map->addr;
+
+	if (!len || addr < map->addr || len > map->len ||
+	    offset > map->len - len)
 		return false;
 	if (!bio_can_add_dma_addr(bio, map))
 		return false;
 	if (bio->bi_iter.bi_size > BIO_MAX_SIZE - len)
 		return false;
 
-	if (!bio_try_merge_dma_addr(bio, addr, len)) {
-		if (bio->bi_vcnt >= bio->bi_max_vecs ||
-		    !bvec_can_reach(offset_in_page(addr), len))
+	if (!bio_try_merge_dma_addr(bio, offset, len)) {
+		if ((bio->bi_vcnt && bio->bi_vcnt >= bio->bi_max_vecs) ||
+		    !bvec_can_reach(offset_in_page(offset), len))
 			return false;
-		bvec_set_dma_addr(&bio->bi_io_vec[bio->bi_vcnt++], addr, len);
+		if (!bio->bi_vcnt)
+			bio_start_dma_addr(bio, map);
+		bio->bi_io_vec[bio->bi_vcnt++] = (struct bio_vec) {
+			.bv_dma_frame	= offset >> PAGE_SHIFT,
+			.bv_offset	= offset_in_page(offset),
+			.bv_len		= len,
+		};
 	}
-	bio_set_dma_map(bio, map);
 	bio->bi_iter.bi_size += len;
 	return true;
 }
 EXPORT_SYMBOL_GPL(bio_add_dma_addr);
 
-/*
- * Not O(1), but the vectors are about to be walked anyway to split the bio, and
- * nothing else would catch one that was put there without bio_add_dma_addr().
- */
-static bool bio_inside_dma_map(struct bio *bio, const struct dma_premap *map)
+static bool dma_premap_is_for(const struct dma_premap *map,
+		const struct device *dev)
 {
-	struct bvec_iter iter;
-	struct bio_vec bv;
+	return map->dev == dev && !dma_premap_is_dead(map);
+}
 
-	bio_for_each_bvec(bv, bio, iter) {
-		if (!IS_ALIGNED(bv.bv_dma_addr, PAGE_SIZE) ||
-		    !dma_premap_contains(map, bvec_dma_addr(&bv), bv.bv_len))
-			return false;
-	}
-	return true;
+static const struct dma_premap *dma_premap_sibling(struct dma_premap *map,
+		const struct device *dev)
+{
+	struct dma_premap *sibling;
+
+	guard(rcu)();
+	list_for_each_entry_rcu(sibling, &map->siblings, siblings)
+		if (dma_premap_is_for(sibling, dev))
+			return sibling;
+	return NULL;
+}
+
+/**
+ * __bio_find_dma_map - find the mapping that the device of a bio has to use
+ * @bio: bio with %REQ_DMA_ADDR
+ *
+ * It is looked up each time, not stored in @bio: one that was stored could be gone
+ * when @bio is sent to another device after the first one has failed.
+ *
+ * Return: The mapping, which stays for as long as the caller has a reference to
+ *	the queue of @bio, because the driver drains the queue before its device
+ *	loses its mappings; %NULL if there is none.  For a stacking driver, which
+ *	only wants to know where to split, the one that @bio names.
+ */
+const struct dma_premap *__bio_find_dma_map(struct bio *bio)
+{
+	struct device *dma_dev = bdev_get_queue(bio->bi_bdev)->dma_dev;
+	struct dma_premap *map = bio_dma_map(bio);
+
+	if (!map || !dma_dev || dma_premap_is_for(map, dma_dev))
+		return map;
+	return dma_premap_sibling(map, dma_dev);
+}
+
+static bool bio_refuse_dma_addr(struct bio *bio, const char *reason)
+{
+	pr_warn_ratelimited("%pg: DMA-address bio refused: %s\n", bio->bi_bdev,
+			    reason);
+	return false;
 }
 
 static bool bio_op_takes_dma_addr(struct bio *bio)
@@ -121,96 +173,87 @@ static bool bio_op_takes_dma_addr(struct bio *bio)
 	}
 }
 
-static enum dma_data_direction bio_dma_dir(struct bio *bio)
+/* Metadata without a checksum does not count: the CPU only makes room for it. */
+static bool bio_needs_cpu_pi(struct bio *bio)
 {
-	return op_is_write(bio_op(bio)) ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
-}
-
-static blk_status_t bio_refuse_dma_addr(struct bio *bio, blk_status_t status,
-		const char *reason)
-{
-	pr_warn_ratelimited("%pg: DMA-address bio refused: %s\n", bio->bi_bdev,
-			    reason);
-	return status;
-}
-
-/**
- * bio_needs_cpu_pi - would the CPU have to look at the data of this bio?
- * @bio: bio with %REQ_DMA_ADDR
- * @action: what bio_integrity_action() says is to be done for it
- *
- * Metadata that has no checksum of the data does not count: the block layer only
- * makes room for it.
- *
- * Return: %true if protection information would have to be generated or verified.
- */
-bool bio_needs_cpu_pi(struct bio *bio, unsigned int action)
-{
-	/* blk_get_integrity() is NULL if a reformat has just removed it. */
-	return (action & BI_ACT_CHECK) &&
+	return (bio_integrity_action(bio) & BI_ACT_CHECK) &&
 	       bdev_limits(bio->bi_bdev)->integrity.csum_type;
 }
 
 /**
- * blk_check_dma_addr_pi - may this bio go on without the CPU's protection?
- * @bio: bio with %REQ_DMA_ADDR
- * @action: what bio_integrity_action() says is to be done for it
+ * bio_can_use_dma_addr - may the device of this bio use its DMA addresses?
+ * @bio: bio with %REQ_DMA_ADDR that has entered the queue of the device
  *
- * The profile can change while a bio waits for the queue, so this is asked when it
- * has entered it.
+ * Everything below relies on this, and it holds until @bio has ended: neither the
+ * limits of the queue nor the mappings of its device change as long as a bio is in
+ * the queue.
  *
- * Return: %BLK_STS_OK, or %BLK_STS_NOTSUPP with a line in the log.
+ * Return: %false, with the reason in the log, if not.
  */
-blk_status_t blk_check_dma_addr_pi(struct bio *bio, unsigned int action)
+bool bio_can_use_dma_addr(struct bio *bio)
 {
-	if (bio_needs_cpu_pi(bio, action))
-		return bio_refuse_dma_addr(bio, BLK_STS_NOTSUPP,
-				"the CPU can't protect the data (PI)");
-	return BLK_STS_OK;
+	if (!bdev_get_queue(bio->bi_bdev)->dma_dev)
+		return bio_refuse_dma_addr(bio, "the driver takes no DMA addresses");
+	if (!bio_op_takes_dma_addr(bio))
+		return bio_refuse_dma_addr(bio, "the operation has no data to transfer");
+	if (!bio_dma_map(bio))
+		return bio_refuse_dma_addr(bio, "it has no mapping");
+	if (!__bio_find_dma_map(bio))
+		return bio_refuse_dma_addr(bio, "the memory is not mapped for the device");
+	if (bio_has_crypt_ctx(bio))
+		return bio_refuse_dma_addr(bio, "the CPU cannot encrypt the data");
+	if (bio_needs_cpu_pi(bio))
+		return bio_refuse_dma_addr(bio, "the CPU cannot protect the data (PI)");
+	return true;
 }
 
 /**
- * blk_check_dma_addr - may the device of this bio use its DMA addresses?
- * @bio: bio that is being submitted, with %REQ_DMA_ADDR
+ * bio_can_pass_dma_addr - may a stacking driver pass this bio on?
+ * @bio: bio with %REQ_DMA_ADDR that has entered the queue of the driver
+ * @features: of that queue
  *
- * This is the only place that lets such a bio pass, and everything below relies
- * on it: a driver never sees a DMA address that was not made for its device.
- * What remains to be asked is blk_check_dma_addr_pi().
- *
- * Return: %BLK_STS_OK; %BLK_STS_NOTSUPP if the device does not take this kind of
- *	bio or operation, or if the CPU would have to encrypt the data;
- *	%BLK_STS_INVAL if the bio is malformed: no mapping, one that was made for
- *	another device or the other direction, or an address that is not in it;
- *	%BLK_STS_OFFLINE if the mapping is dead.
+ * Return: %false, with the reason in the log, if not.
  */
-blk_status_t blk_check_dma_addr(struct bio *bio)
+bool bio_can_pass_dma_addr(struct bio *bio, blk_features_t features)
 {
-	struct device *dma_dev = bdev_dma_dev(bio->bi_bdev);
-	const struct dma_premap *map = bio_dma_map(bio);
-
-	if (!dma_dev)
-		return bio_refuse_dma_addr(bio, BLK_STS_NOTSUPP,
-				"the driver takes no DMA addresses");
-	if (!bio_op_takes_dma_addr(bio))
-		return bio_refuse_dma_addr(bio, BLK_STS_NOTSUPP,
-				"the operation has no data to transfer");
-	if (IS_ERR(map))
-		return bio_refuse_dma_addr(bio, BLK_STS_NOTSUPP,
-				"the CPU can't encrypt the data");
-	if (!map)
-		return bio_refuse_dma_addr(bio, BLK_STS_INVAL,
-				"it has no mapping");
-	if (map->dev != dma_dev)
-		return bio_refuse_dma_addr(bio, BLK_STS_INVAL,
-				"mapped for another device");
-	if (dma_premap_is_dead(map))
-		return bio_refuse_dma_addr(bio, BLK_STS_OFFLINE,
-				"the mapping is gone");
-	if (!dma_premap_allows(map, bio_dma_dir(bio)))
-		return bio_refuse_dma_addr(bio, BLK_STS_INVAL,
-				"mapped for the other direction");
-	if (!bio_inside_dma_map(bio, map))
-		return bio_refuse_dma_addr(bio, BLK_STS_INVAL,
-				"address outside the mapping");
-	return BLK_STS_OK;
+	if (!(features & BLK_FEAT_PCI_P2PDMA))
+		return bio_refuse_dma_addr(bio, "the driver passes no DMA addresses on");
+	/* What is split off such a bio would look as if it had one. */
+	if (!bio_dma_map(bio))
+		return bio_refuse_dma_addr(bio, "it has no mapping");
+	return true;
 }
+
+/**
+ * bdev_get_dma_devs - get the devices that do the DMA for a block device
+ * @bdev: block device, or a stack of them
+ * @devs: where to put them, each with a reference
+ * @max: how many fit
+ *
+ * The memory that a bio with %REQ_DMA_ADDR names has to be mapped for all of them
+ * before it is submitted to @bdev, and for those that are added to a stack later
+ * before they are: see pci_p2pmem_map_clients().
+ *
+ * Context: Process context, may sleep.
+ * Return: Their number, which is zero for a stack without paths at the moment;
+ *	-EOPNOTSUPP if a driver takes no such bios, -E2BIG if they do not fit.
+ *	No reference is held then.
+ */
+int bdev_get_dma_devs(struct block_device *bdev, struct device **devs,
+		unsigned int max)
+{
+	struct gendisk *disk = bdev->bd_disk;
+	struct request_queue *q = disk->queue;
+
+	if (!blk_queue_pci_p2pdma(q))
+		return -EOPNOTSUPP;
+	if (disk->fops->get_dma_devs)
+		return disk->fops->get_dma_devs(disk, devs, max);
+	if (!q->dma_dev)
+		return -EOPNOTSUPP;
+	if (!max)
+		return -E2BIG;
+	devs[0] = get_device(q->dma_dev);
+	return 1;
+}
+EXPORT_SYMBOL_GPL(bdev_get_dma_devs);

@@ -23,11 +23,12 @@ machine() {
 	shift
 	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.sh" \
 		--kernel "$BUILD/kernel-$tree-test" \
-		--tests "$BUILD/tests-$tree-test" --topology "$TOPOLOGY" "$@"
+		--tests "$BUILD/tests-$tree-test" --topology "$TOPOLOGY" \
+		--append nvme_core.multipath=Y "$@"
 }
 
 # What is of interest while it runs: the rows of the table.
-show_rows() { sed -un 's/^# \(\(data\|PRP\|SGL\)  *[a-z].*\)/\1/p'; }
+show_rows() { sed -un 's/^# \(\(disk\|drive\|head\)  *\(data\|PRP\|SGL\) .*\)/\1/p'; }
 
 # field NAME: of the summary that the guest printed
 field() { sed -n "s/^# demo: .*\<$1=\([0-9.]*\).*/\1/p" "$log"; }

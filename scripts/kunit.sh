@@ -15,14 +15,15 @@ here=$TOP/$TESTS_DIR/qemu
 
 TREE=$BUILD/linux
 OUT=$BUILD/kunit
-SUITES=(blk-dma-addr iov_iter)
+SUITES=(blk-dma-addr iov_iter p2pmem-pool)
 # A build directory in the tree, for the reason that kernel.sh gives.
 OBJ=$TREE/.obj-kunit
 # What User Mode Linux has by default, and the tests do not need.
 OFF=(KUNIT_UML_PCI INPUT SERIO HID_SUPPORT USB_SUPPORT HWMON HW_RANDOM
 	VIRTIO_MENU VHOST_MENU IO_URING SWAP NAMESPACES SUSPEND COREDUMP)
 mapfile -t CONFIG < <(
-	printf -- '--kunitconfig=block\n--kconfig_add=CONFIG_EXPERT=y\n'
+	printf -- '--kunitconfig=block\n--kunitconfig=drivers/pci\n'
+	printf -- '--kconfig_add=CONFIG_EXPERT=y\n'
 	printf -- '--kconfig_add=CONFIG_%s=n\n' "${OFF[@]}")
 
 kunit() { kbuild_env python3 "$TREE/tools/testing/kunit/kunit.py" "$@"; }
@@ -60,7 +61,8 @@ build() {
 
 run_kernel() {
 	local parameter args=()
-	for parameter in uml_dir="$OUT" blk_dma_addr_test.rounds=30000 "$@"; do
+	for parameter in uml_dir="$OUT" ncpus=2 seccomp=auto blk_dma_addr_test.rounds=30000 \
+		p2pmem_pool_test.rounds=10000 "$@"; do
 		args+=(--kernel_args "$parameter")
 	done
 	kunit exec --build_dir="$OUT" "${CONFIG[@]}" --timeout=240 "${args[@]}"

@@ -6,36 +6,35 @@
 #define _LINUX_DMA_PREMAP_H
 
 #include <linux/compiler.h>
-#include <linux/dma-direction.h>
+#include <linux/list.h>
 #include <linux/types.h>
 
 struct device;
 
 /**
  * struct dma_premap - a range of memory mapped for the DMA of one device
- * @dev:  the device that the addresses are for; they mean nothing to any other
- * @addr: DMA address of the first byte
- * @len:  length in bytes
- * @dir:  direction of the transfers that it is good for
- * @dead: the mapping is gone: @dev, the memory, or its last user went away
+ * @dev:      the device that the addresses are for; they mean nothing to others
+ * @addr:     DMA address of the first byte, a multiple of %PAGE_SIZE
+ * @len:      length in bytes
+ * @dead:     the mapping is gone: @dev or the memory went away
+ * @siblings: RCU list without a head: the same memory, mapped for other devices
  *
- * Whoever knows both the memory and the device makes one of these, for example
- * with pci_p2pmem_map_resource().  I/O that carries DMA addresses instead of
- * pages names the mapping that they belong to, so that every layer below can
- * tell whether it may use them: see dma_premap_contains().
+ * Made by whoever knows both the memory and the device, for example by
+ * pci_p2pmem_map_resource().  I/O that names a mapping says where in it the data
+ * is, and each device that the I/O reaches uses the sibling that was made for it.
+ * All siblings have the same length.  They are mapped for both directions.
  *
- * The descriptor outlives the mapping until its maker has let go of it, so
- * looking at @dead is always safe for a holder.  @dead never goes back to
- * %false.  It is set only after the last transfer has ended: because nobody
- * holds memory in the mapping any more, or uses it, or because the driver of
- * @dev has stopped its DMA.  Testing it is a check, not a synchronisation.
+ * A descriptor stays in the list, and can be read, for as long as somebody holds
+ * it, also when it is dead.  @dead never goes back to %false.  It is set when the
+ * last transfer has ended: because nobody holds memory in the mapping any more,
+ * or because the driver of @dev has stopped its DMA.
  */
 struct dma_premap {
-	struct device	*dev;
-	dma_addr_t	addr;
-	u64		len;
-	enum dma_data_direction dir;
-	bool		dead;
+	struct device		*dev;
+	dma_addr_t		addr;
+	u64			len;
+	bool			dead;
+	struct list_head	siblings;
 };
 
 /**
@@ -47,40 +46,8 @@ struct dma_premap {
  */
 static inline bool dma_premap_is_dead(const struct dma_premap *map)
 {
-	/* Pairs with the WRITE_ONCE() of whoever tears the mapping down. */
+	/* Pairs with the WRITE_ONCE() where the mapping is torn down. */
 	return READ_ONCE(map->dead);
-}
-
-/**
- * dma_premap_contains - check that a range of DMA addresses is mapped
- * @map:  mapping to look at
- * @addr: DMA address of the first byte
- * @len:  length in bytes
- *
- * Context: Any.
- * Return: %true if all of the range lies in @map.
- */
-static inline bool dma_premap_contains(const struct dma_premap *map,
-				       dma_addr_t addr, u64 len)
-{
-	return addr >= map->addr && len <= map->len &&
-	       addr - map->addr <= map->len - len;
-}
-
-/**
- * dma_premap_allows - check the direction of a transfer
- * @map: mapping to look at
- * @dir: direction of the transfer, not %DMA_BIDIRECTIONAL
- *
- * An IOMMU may enforce the direction that the memory was mapped for.
- *
- * Context: Any.
- * Return: %true if @map is good for it.
- */
-static inline bool dma_premap_allows(const struct dma_premap *map,
-				     enum dma_data_direction dir)
-{
-	return map->dir == dir || map->dir == DMA_BIDIRECTIONAL;
 }
 
 #endif /* _LINUX_DMA_PREMAP_H */

@@ -21,6 +21,7 @@ make_arguments()
 	echo "pool_size=$(< "$device"/p2pmem/size)"
 	echo "bdev=$drive"
 	echo "seed=$seed"
+	[[ ! $other ]] || echo "other=$other"
 	# In the other topologies it is not far.
 	[[ ! $far || $P2PDMA_TOPOLOGY != switch ]] || echo "far=$far"
 }
@@ -87,6 +88,15 @@ run_all()
 	echo "$original" > $THRESHOLD
 }
 
+load_provider()
+{
+	local range
+
+	[[ ! -d /sys/module/p2pmem_provider ]] || rmmod p2pmem_provider || return
+	read -ra range <<< "$(p2p_bar_range p2pmem0)"
+	p2p_insmod p2pmem_provider size=$(((range[1] - range[0] + 1) / 2))
+}
+
 set_plan()
 {
 	local tests=0 threshold
@@ -105,9 +115,10 @@ p2p_has_dma_bios || p2p_skip_all "this kernel has no I/O by DMA address"
 provider=$(p2p_device p2pmem0)
 drive=$(p2p_disk drive0)
 far=$(p2p_device far)
+other=$(p2p_device drive1)
 seed=${P2P_SEED:-$RANDOM}
-p2p_insmod p2pmem_provider ||
-	ktap_exit_fail_msg "cannot load modules/p2pmem_provider.ko"
+# The module adds some of the other half.
+load_provider || ktap_exit_fail_msg "cannot load modules/p2pmem_provider.ko"
 
 ktap_print_msg "seed $seed: repeat with P2P_SEED=$seed"
 run_all
@@ -117,4 +128,5 @@ for threshold in "${THRESHOLDS[@]}"; do
 done
 ktap_test_result "all memory is back in the pool" p2p_pool_is_free "$provider"
 rm -r "$REPORTS"
+rmmod p2pmem_provider
 ktap_finished

@@ -55,12 +55,8 @@ scheduler_is()
 # What merges in it without a plug, and what must not
 merges()
 {
-	local variant variants=()
-
-	for variant in back front {other_map,pages}{,_front}; do
-		variants+=(-v "unplugged_$variant")
-	done
-	"$DIR"/dma_bio -f merge "${variants[@]}" > /tmp/merge.log 2>&1 && return
+	"$DIR"/dma_bio -f merge -v unplugged_back -v unplugged_front \
+		> /tmp/merge.log 2>&1 && return
 	grep -v '^ok' /tmp/merge.log | sed 's/^/# /'
 	return 1
 }
@@ -217,7 +213,7 @@ switch_on_late()
 	local start try writes
 
 	writes=$(awk '{ print $5 }' "$late"/stat)
-	in_group "$DIR"/dma_bio_try "/dev/${late##*/}" formats > /tmp/late.log &
+	in_group "$DIR"/dma_bio_try "/dev/${late##*/}" > /tmp/late.log &
 	try=$!
 	p2p_wait "$P2P_LIMIT" late_has_written $WRITES
 	sleep 1
@@ -230,7 +226,7 @@ switch_on_late()
 # The end comes late as well: otherwise it was refused when it was submitted.
 is_refused_late()
 {
-	local dev took='' lines why="the CPU can't protect the data (PI)"
+	local dev took='' lines why="the CPU cannot protect the data (PI)"
 
 	dev=$(< "$late"/dev)
 	p2p_mark_log

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # The whole way, in each shape: fio on an nvme-rdma disk whose target keeps the
-# data in peer-to-peer memory. Each row is a test: every byte verified, every
+# data in peer-to-peer memory, first with a drive, then with a multipath head of
+# two drives (boot with nvme_core.multipath=Y). Each row is a test: every byte verified, every
 # request served from the BAR by DMA address, not one DMA mapping for it, and the
 # data seen in the BAR from outside. With P2PDMA_BASELINE=1, on a kernel without
 # DMA-address bios, it shows what the page based path does instead.
@@ -11,7 +12,7 @@
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 SGL_THRESHOLD=/sys/module/nvme/parameters/sgl_threshold
-ROW='# %-4s %-6s %5s %3s %6s %9s %9s %7s %9s %8s\n'
+ROW='# %-5s %-4s %-6s %5s %3s %6s %9s %9s %7s %9s %8s\n'
 SIZES=(4k:2 128k:16 1m:32)	# block size, MiB to transfer
 DEPTHS=(1 32)
 
@@ -81,7 +82,7 @@ measure()
 	p2p_trace_start 32768 || return
 	transfer "$@" || return
 	read -r of_drive of_bar rest in_iommu _ <<< \
-		"$(p2p_trace_stop p2pmem0 drive0)"
+		"$(p2p_trace_stop p2pmem0 "$client")"
 	if [[ -z $rest ]]; then
 		ktap_print_msg "the trace lost events"
 		return 1
@@ -113,7 +114,7 @@ judge_counts()
 row()
 {
 	local mode=$1 direction=$2 bs=$3 size=$4 depth=$5 status=0
-	local tag=P2PDMA-$1-$2-$3-$5-$RANDOM$RANDOM witness=absent verified=no
+	local tag=P2PDMA-$disk-$1-$2-$3-$5-$RANDOM$RANDOM witness=absent verified=no
 	local ios=0 served=0 bytes=0 fallbacks=0 mappings=0 counters=()
 	local shape=(--bs="$bs" --size="${size}m" --iodepth="$depth")
 
@@ -134,25 +135,47 @@ row()
 	total_mappings=$((total_mappings + mappings))
 	[[ $P2PDMA_BASELINE ]] && served=- bytes=-
 	# shellcheck disable=SC2059 # the format is a constant
-	printf "$ROW" "$mode" "$direction" "$bs" "$depth" "$ios" "$bytes" \
+	printf "$ROW" "$disk" "$mode" "$direction" "$bs" "$depth" "$ios" "$bytes" \
 		"$verified" "$served" "$mappings" "$witness"
 	return "$status"
 }
 
 run_rows()
 {
-	local mode direction size depth
+	local disk=drive client=drive0 mode direction size depth
 
 	for mode in PRP SGL; do
 		for direction in write read; do
 			for size in "${SIZES[@]}"; do
 				for depth in "${DEPTHS[@]}"; do
 					ktap_test_result \
-						"$mode $direction ${size%:*} QD$depth" \
+						"$disk $mode $direction ${size%:*} QD$depth" \
 						row $mode $direction "${size%:*}" \
 						"${size#*:}" "$depth"
 				done
 			done
+		done
+	done
+}
+
+use_head()
+{
+	p2p_disconnect && echo 0 > "$P2P_NS"/enable &&
+		echo round-robin > "$(p2p_subsystem path0 path1)"/iopolicy || return
+	drive=$head
+	echo -n "$head" > "$P2P_NS"/device_path &&
+		p2p_set_provider "$(p2p_device p2pmem0)" && p2p_connect
+}
+
+# A few rows, for both paths take their turn in each of them.
+run_head_rows()
+{
+	local disk=head client=path0 direction size
+
+	for direction in write read; do
+		for size in 4k:2 1m:32; do
+			ktap_test_result "$disk PRP $direction ${size%:*} QD32" \
+				row PRP $direction "${size%:*}" "${size#*:}" 32
 		done
 	done
 }
@@ -175,19 +198,23 @@ tear_down()
 }
 
 ktap_print_header
-p2p_require p2pmem0 drive0 engine
+p2p_require p2pmem0 drive0 path0 path1 engine
 p2p_require_tools fio nvme ip
 [[ -e $P2PDMA_CTL ]] || p2p_skip_all "needs the host of an emulated machine"
 require_kernel
 drive=$(p2p_disk drive0)
-ktap_set_plan 27
+head=$(p2p_head_disk path0 path1) ||
+	p2p_skip_all "no multipath head: boot with nvme_core.multipath=Y"
+ktap_set_plan 32
 p2p_set_up_target "$drive" "$(p2p_device p2pmem0)" ||
 	ktap_exit_fail_msg "cannot set up the target"
 ktap_test_pass "connected"
 ktap_test_result "the drive has SGLs" has_sgls
 # shellcheck disable=SC2059 # the format is a constant
-printf "$ROW" data op bs QD I/Os bytes verified by-addr mappings BAR
+printf "$ROW" disk data op bs QD I/Os bytes verified by-addr mappings BAR
 run_rows
+ktap_test_result "multipath head connected" use_head
+run_head_rows
 ktap_test_result "disconnected" tear_down
 awk -v m=$total_mappings -v n=$total_ios \
 	'BEGIN { printf "# demo: ios=%d mappings=%d per-io=%.2f\n", n, m, m / n }'

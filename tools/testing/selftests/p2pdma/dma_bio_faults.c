@@ -22,14 +22,14 @@ static const struct dma_bio_vec all = { 0, SIZE };
 
 /**
  * struct bench - what a test works with
- * @rig:  the drive and the p2pmem
+ * @env:  the drive and the p2pmem
  * @disk: name of the disk
  * @old:  data that is to be replaced
  * @new:  data that replaces it
  * @seen: data that came back
  */
 struct bench {
-	struct dma_bio_rig rig;
+	struct dma_bio_env env;
 	const char *disk;
 	unsigned char *old;
 	unsigned char *new;
@@ -53,8 +53,8 @@ static bool prepare(struct bench *b, uint32_t op)
 	const void *disk = op == DMA_BIO_READ ? b->new : b->old;
 	const void *memory = op == DMA_BIO_READ ? b->old : b->new;
 
-	return dma_bio_disk_write(&b->rig, FIRST, disk, SIZE) &&
-	       dma_bio_put(&b->rig, 0, memory, SIZE);
+	return dma_bio_disk_write(&b->env, FIRST, disk, SIZE) &&
+	       dma_bio_put(&b->env, 0, memory, SIZE);
 }
 
 static bool destination_has(struct bench *b, uint32_t op,
@@ -63,17 +63,17 @@ static bool destination_has(struct bench *b, uint32_t op,
 	bool ok;
 
 	if (op == DMA_BIO_READ)
-		ok = dma_bio_get(&b->rig, 0, b->seen, SIZE);
+		ok = dma_bio_get(&b->env, 0, b->seen, SIZE);
 	else
-		ok = dma_bio_disk_read(&b->rig, FIRST, b->seen, SIZE);
+		ok = dma_bio_disk_read(&b->env, FIRST, b->seen, SIZE);
 	return ok && !memcmp(b->seen, data, SIZE);
 }
 
 static int run(struct bench *b, uint32_t op)
 {
-	struct dma_bio bio = dma_bio_make(&b->rig, op, FIRST, &all, 1);
+	struct dma_bio bio = dma_bio_make(&b->env, op, FIRST, &all, 1);
 
-	return dma_bio_run(&b->rig, &bio);
+	return dma_bio_run(&b->env, &bio);
 }
 
 FIXTURE_SETUP(fault)
@@ -92,14 +92,14 @@ FIXTURE_SETUP(fault)
 	dma_bio_random_bytes(&random, self->b.new, SIZE);
 	ASSERT_TRUE(dma_bio_load());
 	ASSERT_TRUE(dma_bio_find_disk("drive0", path, sizeof(path)));
-	ASSERT_TRUE(dma_bio_open(&self->b.rig, path, NULL, SIZE, 0));
-	self->b.disk = strrchr(self->b.rig.path, '/') + 1;
+	ASSERT_TRUE(dma_bio_open(&self->b.env, path, NULL, SIZE, 0));
+	self->b.disk = strrchr(self->b.env.path, '/') + 1;
 	ASSERT_TRUE(prepare(&self->b, variant->op));
 }
 
 FIXTURE_TEARDOWN(fault)
 {
-	dma_bio_close(&self->b.rig);
+	dma_bio_close(&self->b.env);
 	free(self->b.old);
 	free(self->b.new);
 	free(self->b.seen);

@@ -10,6 +10,7 @@
  * P2P_FUZZ_SECONDS and P2P_FUZZ_THREADS make it longer and wider.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,10 +30,8 @@
 #define MAX_THREADS	16
 
 enum map_kind {
-	MAP_BOTH,
-	MAP_TO_DEVICE,
-	MAP_FROM_DEVICE,
-	MAP_OTHER,		/* a device other than the drive */
+	MAP_DRIVE,
+	MAP_SIBLING,		/* of another device, if there is one */
 	MAP_PAGES,
 	NR_MAPS,
 };
@@ -42,7 +41,6 @@ enum outcome {
 	WRITE_OK,
 	NOTSUPP,
 	INVAL,
-	OFFLINE,
 	IOERR,
 	AGAIN,
 	MISDESCRIBED,
@@ -51,15 +49,15 @@ enum outcome {
 
 static const char * const outcome_names[] = {
 	[READ_OK] = "reads", [WRITE_OK] = "writes", [NOTSUPP] = "not supported",
-	[INVAL] = "invalid", [OFFLINE] = "offline", [IOERR] = "errors",
-	[AGAIN] = "again", [MISDESCRIBED] = "misdescribed",
+	[INVAL] = "invalid", [IOERR] = "errors", [AGAIN] = "again",
+	[MISDESCRIBED] = "misdescribed",
 };
 
 /**
  * struct plan - a bio, and what must become of it
  * @bio:        as it is submitted
  * @vecs:       its vectors
- * @map:        what its memory is mapped for
+ * @map:        which mapping it names
  * @size:       bytes in all vectors
  * @beyond:     it ends after the end of the disk
  * @partial:    its size is not a number of sectors
@@ -84,10 +82,11 @@ struct span {
 
 /**
  * struct worker - a thread and its part of everything
- * @rig:      the disk and the p2pmem
+ * @env:      the disk and the p2pmem
  * @random:   state of the source of everything random
  * @first:    first sector of its part of the disk
  * @maps:     numbers of the mappings
+ * @unmapped: a disk that the p2pmem is not mapped for, if there is one
  * @disk:     what its part of the disk must look like
  * @memory:   what the p2pmem and, after it, the system memory must look like
  * @seen:     what they look like
@@ -101,10 +100,11 @@ struct span {
  * @ok:       nothing was wrong so far
  */
 struct worker {
-	struct dma_bio_rig rig;
+	struct dma_bio_env env;
 	uint64_t random;
 	uint64_t first;
 	int maps[NR_MAPS];
+	int unmapped;
 	unsigned char *disk;
 	unsigned char *memory;
 	unsigned char *seen;
@@ -246,9 +246,7 @@ static void choose_flags(struct worker *w, struct plan *p)
 
 static enum map_kind choose_map(struct worker *w)
 {
-	enum map_kind map = one_in(w, 3) ? rnd(w, NR_MAPS) : MAP_BOTH;
-
-	return w->maps[map] < 0 && map != MAP_PAGES ? MAP_BOTH : map;
+	return one_in(w, 3) ? rnd(w, NR_MAPS) : MAP_DRIVE;
 }
 
 /* At most one thing is wrong with the bio itself. */
@@ -262,6 +260,8 @@ static void choose_fault(struct worker *w, struct plan *p)
 		p->vecs[0].offset++;
 		break;
 	case 1:
+		if (p->bio.op > DMA_BIO_WRITE)
+			break;
 		p->partial = true;
 		last->len -= last->len > 4 ? 4 : 2;
 		break;
@@ -269,9 +269,13 @@ static void choose_fault(struct worker *w, struct plan *p)
 		p->beyond = true;
 		p->bio.sector = disk_sectors - rnd(w, p->size / SECTOR_SIZE);
 		break;
-	case 3 ... 6:
+	case 3:
 		if (p->map != MAP_PAGES)
-			p->bio.spoil = 1 + rnd(w, DMA_BIO_FRAME);
+			p->bio.fault = DMA_BIO_NO_MAP;
+		break;
+	case 4:
+		if (p->map != MAP_PAGES)
+			p->bio.bdev = w->unmapped;
 	}
 }
 
@@ -290,7 +294,7 @@ static bool make_plan(struct worker *w, struct plan *p)
 		return false;
 	take(&w->sectors, start, p->size);
 	p->bio.sector = w->first + (w->sectors.end - p->size) / SECTOR_SIZE;
-	p->bio.bdev = w->rig.disk;
+	p->bio.bdev = w->env.disk;
 	p->bio.map = w->maps[p->map];
 	choose_op(w, p);
 	choose_flags(w, p);
@@ -313,36 +317,18 @@ static void make_batch(struct worker *w)
 
 /* --- the model --- */
 
-/* What blk_check_dma_addr() must find, in this order. */
-static int predict_refusal(const struct plan *p)
+/* What the block layer must find, in this order. */
+static int predict(const struct worker *w, const struct plan *p)
 {
-	bool reads = p->bio.op == DMA_BIO_READ;
-
-	if (p->bio.op > DMA_BIO_ZONE_APPEND)
-		return BLK_STS_NOTSUPP;
-	if (p->bio.spoil == DMA_BIO_NO_MAP || p->map == MAP_OTHER ||
-	    p->bio.spoil == DMA_BIO_OTHER_DEVICE)
-		return BLK_STS_INVAL;
-	if (p->bio.spoil == DMA_BIO_DEAD)
-		return BLK_STS_OFFLINE;
-	if (p->map == (reads ? MAP_TO_DEVICE : MAP_FROM_DEVICE))
-		return BLK_STS_INVAL;
-	return p->bio.spoil ? BLK_STS_INVAL : BLK_STS_OK;
-}
-
-static int predict(const struct plan *p)
-{
-	int status = p->map == MAP_PAGES ? BLK_STS_OK : predict_refusal(p);
-
-	if (status)
-		return status;
-	if (p->beyond)
+	if (p->beyond || p->bio.op == DMA_BIO_ZONE_RESET)
 		return BLK_STS_IOERR;
-	if (p->bio.op == DMA_BIO_ZONE_APPEND)
+	if (p->bio.op > DMA_BIO_WRITE)
 		return BLK_STS_NOTSUPP;
 	if (p->partial)
 		return BLK_STS_IOERR;
 	if (p->bio.flags & DMA_BIO_POLLED && !can_poll)
+		return BLK_STS_NOTSUPP;
+	if (p->bio.fault || p->bio.bdev != w->env.disk)
 		return BLK_STS_NOTSUPP;
 	return p->misaligned ? BLK_STS_INVAL : BLK_STS_OK;
 }
@@ -375,8 +361,6 @@ static enum outcome outcome_of(const struct plan *p)
 		return NOTSUPP;
 	case BLK_STS_INVAL:
 		return INVAL;
-	case BLK_STS_OFFLINE:
-		return OFFLINE;
 	case BLK_STS_AGAIN:
 		return AGAIN;
 	default:
@@ -394,7 +378,7 @@ static bool wrong(struct worker *w, const char *what)
 static bool judge(struct worker *w, const struct plan *p)
 {
 	const struct dma_bio *bio = &p->bio;
-	int status = predict(p);
+	int status = predict(w, p);
 
 	w->outcomes[outcome_of(p)]++;
 	if (bio->added == bio->nr_vecs && bio->ended == 1 &&
@@ -404,8 +388,8 @@ static bool judge(struct worker *w, const struct plan *p)
 			apply(w, p);
 		return true;
 	}
-	ksft_print_msg("op %u flags %#x map %d spoil %u sector %llu%s%s%s\n",
-		       bio->op, bio->flags, p->map, bio->spoil, bio->sector,
+	ksft_print_msg("op %u flags %#x map %d fault %u sector %llu%s%s%s\n",
+		       bio->op, bio->flags, p->map, bio->fault, bio->sector,
 		       p->beyond ? ", beyond" : "",
 		       p->partial ? ", partial" : "",
 		       p->misaligned ? ", misaligned" : "");
@@ -444,14 +428,14 @@ static void widen(const struct span *s, uint32_t base, uint32_t *start,
 
 static bool same_disk(struct worker *w, uint32_t start, uint32_t len)
 {
-	return dma_bio_disk_read(&w->rig, w->first + start / SECTOR_SIZE,
+	return dma_bio_disk_read(&w->env, w->first + start / SECTOR_SIZE,
 				 w->seen, len) ?
 	       same(w, w->disk, start, len, "disk") : wrong(w, "disk");
 }
 
 static bool same_memory(struct worker *w, uint32_t start, uint32_t len)
 {
-	return dma_bio_get(&w->rig, start, w->seen, len) ?
+	return dma_bio_get(&w->env, start, w->seen, len) ?
 	       same(w, w->memory, start, len, "memory") : wrong(w, "memory");
 }
 
@@ -481,7 +465,7 @@ static bool refresh(struct worker *w, const struct span *s)
 {
 	dma_bio_random_bytes(&w->random, w->memory + s->start,
 			     s->end - s->start);
-	return dma_bio_put(&w->rig, s->start, w->memory + s->start,
+	return dma_bio_put(&w->env, s->start, w->memory + s->start,
 			   s->end - s->start);
 }
 
@@ -517,7 +501,7 @@ static bool run_batch(struct worker *w)
 	int ret;
 
 	collect(w, bios);
-	ret = dma_bio_submit(&w->rig, bios, w->nr, rnd(w, 2) * DMA_BIO_PLUG, 0);
+	ret = dma_bio_submit(&w->env, bios, w->nr, rnd(w, 2) * DMA_BIO_PLUG, 0);
 	if (ret) {
 		ksft_print_msg("not submitted: %s\n", strerror(-ret));
 		return wrong(w, "a batch was not taken");
@@ -544,7 +528,7 @@ static void misdescribe(struct worker *w, struct dma_bio *bio)
 		bio->map = DMA_BIO_MAX_MAPS + rnd(w, 1000);
 		break;
 	case 3:
-		bio->spoil = DMA_BIO_CRYPT_LAST + 1 + rnd(w, 1000);
+		bio->fault = DMA_BIO_BEHIND + 1 + rnd(w, 1000);
 		break;
 	case 4:
 		bio->nr_vecs = DMA_BIO_MAX_VECS + 1 + rnd(w, 1 << 30);
@@ -553,7 +537,7 @@ static void misdescribe(struct worker *w, struct dma_bio *bio)
 		bio->vecs = rnd(w, 4096);
 		break;
 	case 6:
-		bio->bdev = rnd(w, 2) ? w->rig.ctl : -1 - (int)rnd(w, 1000);
+		bio->bdev = rnd(w, 2) ? w->env.ctl : -1 - (int)rnd(w, 1000);
 		break;
 	default:
 		bio->reserved = 1 + rnd(w, 1000);
@@ -567,7 +551,7 @@ static bool run_misdescribed(struct worker *w)
 
 	collect(w, bios);
 	misdescribe(w, &bios[rnd(w, w->nr)]);
-	ret = dma_bio_submit(&w->rig, bios, w->nr, rnd(w, 2) * DMA_BIO_PLUG, 0);
+	ret = dma_bio_submit(&w->env, bios, w->nr, rnd(w, 2) * DMA_BIO_PLUG, 0);
 	w->outcomes[MISDESCRIBED]++;
 	return ret == -EINVAL || ret == -EFAULT || ret == -EBADF ||
 	       wrong(w, "a bad description was taken");
@@ -598,17 +582,15 @@ static void *work(void *arg)
 
 static bool make_maps(struct worker *w)
 {
-	w->maps[MAP_BOTH] = w->rig.map;
-	w->maps[MAP_TO_DEVICE] = dma_bio_map_disk(&w->rig, w->rig.disk,
-						  DMA_BIO_TO_DEVICE);
-	w->maps[MAP_FROM_DEVICE] = dma_bio_map_disk(&w->rig, w->rig.disk,
-						    DMA_BIO_FROM_DEVICE);
-	w->maps[MAP_OTHER] = -ENODEV;
-	if (dma_bio_device("drive1"))
-		w->maps[MAP_OTHER] = dma_bio_map_device(&w->rig, "drive1",
-							DMA_BIO_BIDIRECTIONAL);
+	const char *other = dma_bio_device("drive1") ? "drive1" : "drive0";
+	char path[64];
+
+	w->maps[MAP_DRIVE] = w->env.map;
+	w->maps[MAP_SIBLING] = dma_bio_map_device(&w->env, other);
 	w->maps[MAP_PAGES] = DMA_BIO_PAGES;
-	return w->maps[MAP_TO_DEVICE] >= 0 && w->maps[MAP_FROM_DEVICE] >= 0;
+	w->unmapped = dma_bio_find_disk("path0", path, sizeof(path)) ?
+		      open(path, O_RDWR | O_CLOEXEC) : w->env.disk;
+	return w->maps[MAP_SIBLING] >= 0 && w->unmapped >= 0;
 }
 
 static bool set_up(struct worker *w, const char *path, uint64_t seed)
@@ -621,14 +603,14 @@ static bool set_up(struct worker *w, const char *path, uint64_t seed)
 	w->memory = dma_bio_memory(MEMORY_SIZE);
 	w->seen = dma_bio_memory(MEMORY_SIZE);
 	if (!w->disk || !w->memory || !w->seen ||
-	    !dma_bio_open(&w->rig, path, NULL, P2P_SIZE, PAGES_SIZE) ||
+	    !dma_bio_open(&w->env, path, NULL, P2P_SIZE, PAGES_SIZE) ||
 	    !make_maps(w))
 		return false;
 	dma_bio_random_bytes(&w->random, w->disk, DISK_SIZE);
 	w->ok = true;
-	return dma_bio_disk_write(&w->rig, w->first, w->disk, DISK_SIZE) &&
-	       dma_bio_put(&w->rig, 0, w->memory, P2P_SIZE) &&
-	       dma_bio_put(&w->rig, P2P_SIZE, w->memory + P2P_SIZE, PAGES_SIZE);
+	return dma_bio_disk_write(&w->env, w->first, w->disk, DISK_SIZE) &&
+	       dma_bio_put(&w->env, 0, w->memory, P2P_SIZE) &&
+	       dma_bio_put(&w->env, P2P_SIZE, w->memory + P2P_SIZE, PAGES_SIZE);
 }
 
 static unsigned long read_variable(const char *name, unsigned long value)
@@ -657,7 +639,7 @@ static bool report(unsigned int threads)
 
 static void prepare(unsigned int threads, uint64_t seed)
 {
-	struct dma_bio_rig *rig = &workers[0].rig;
+	struct dma_bio_env *env = &workers[0].env;
 	unsigned int i;
 	char path[64];
 
@@ -667,11 +649,11 @@ static void prepare(unsigned int threads, uint64_t seed)
 	for (i = 0; i < threads; i++)
 		if (!set_up(&workers[i], path, seed))
 			ksft_exit_fail_msg("cannot set up thread %u\n", i);
-	if (!dma_bio_takes_unaligned(rig) ||
-	    dma_bio_limit(rig, "logical_block_size") != SECTOR_SIZE)
+	if (!dma_bio_takes_unaligned(env) ||
+	    dma_bio_limit(env, "logical_block_size") != SECTOR_SIZE)
 		ksft_exit_skip("the drive needs SGLs and sectors of 512 bytes\n");
-	can_poll = dma_bio_limit(rig, "io_poll");
-	disk_sectors = lseek(rig->disk, 0, SEEK_END) / SECTOR_SIZE;
+	can_poll = dma_bio_limit(env, "io_poll");
+	disk_sectors = lseek(env->disk, 0, SEEK_END) / SECTOR_SIZE;
 }
 
 int main(void)

@@ -130,76 +130,73 @@ bool dma_bio_load(void)
 	       dma_bio_load_module("dma_bio_ctl");
 }
 
-static int map_client(struct dma_bio_rig *rig, struct dma_bio_map *arg)
+static int map_client(struct dma_bio_env *env, struct dma_bio_map *arg)
 {
-	int map = ioctl(rig->ctl, DMA_BIO_IOC_MAP, arg);
+	int map = ioctl(env->ctl, DMA_BIO_IOC_MAP, arg);
 
 	if (map < 0)
 		return -errno;
-	rig->place = arg->offset;
+	env->place = arg->offset;
 	return map;
 }
 
-int dma_bio_map_disk(struct dma_bio_rig *rig, int disk, uint32_t dir)
+int dma_bio_map_disk(struct dma_bio_env *env, int disk)
 {
-	struct dma_bio_map arg = { .bdev = disk, .dir = dir };
+	struct dma_bio_map arg = { .bdev = disk };
 
-	return map_client(rig, &arg);
+	return map_client(env, &arg);
 }
 
-int dma_bio_map_device(struct dma_bio_rig *rig, const char *name, uint32_t dir)
+int dma_bio_map_device(struct dma_bio_env *env, const char *name)
 {
-	struct dma_bio_map arg = { .bdev = -1, .dir = dir };
+	struct dma_bio_map arg = { .bdev = -1 };
 
 	snprintf(arg.client, sizeof(arg.client), "%s",
 		 dma_bio_device(name) ?: name);
-	return map_client(rig, &arg);
+	return map_client(env, &arg);
 }
 
-static bool alloc_buffers(struct dma_bio_rig *rig, size_t size, size_t pages)
+static bool alloc_buffers(struct dma_bio_env *env, size_t size, size_t pages)
 {
 	struct dma_bio_alloc arg = { .size = size, .pages = pages };
 
 	snprintf(arg.provider, sizeof(arg.provider), "%s",
 		 dma_bio_device("p2pmem0"));
-	rig->size = size;
-	return !ioctl(rig->ctl, DMA_BIO_IOC_ALLOC, &arg) ||
+	env->size = size;
+	return !ioctl(env->ctl, DMA_BIO_IOC_ALLOC, &arg) ||
 	       complain("no p2pmem of", arg.provider);
 }
 
-static bool map_memory(struct dma_bio_rig *rig, const char *client)
+static bool map_memory(struct dma_bio_env *env, const char *client)
 {
-	int map;
+	int map = client ? dma_bio_map_device(env, client) :
+			   dma_bio_map_disk(env, env->disk);
 
-	if (client)
-		map = dma_bio_map_device(rig, client, DMA_BIO_BIDIRECTIONAL);
-	else
-		map = dma_bio_map_disk(rig, rig->disk, DMA_BIO_BIDIRECTIONAL);
-	rig->map = map;
+	env->map = map;
 	errno = -map;
-	return map >= 0 || complain("no mapping for", client ?: rig->path);
+	return map >= 0 || complain("no mapping for", client ?: env->path);
 }
 
-bool dma_bio_open(struct dma_bio_rig *rig, const char *path,
+bool dma_bio_open(struct dma_bio_env *env, const char *path,
 		  const char *client, size_t size, size_t pages)
 {
-	snprintf(rig->path, sizeof(rig->path), "%s", path);
-	rig->disk = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
-	if (rig->disk < 0)
+	snprintf(env->path, sizeof(env->path), "%s", path);
+	env->disk = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	if (env->disk < 0)
 		return complain("open", path);
-	rig->ctl = open(DMA_BIO_DEVICE, O_RDWR | O_CLOEXEC);
-	if (rig->ctl < 0)
+	env->ctl = open(DMA_BIO_DEVICE, O_RDWR | O_CLOEXEC);
+	if (env->ctl < 0)
 		return complain("open", DMA_BIO_DEVICE);
-	return alloc_buffers(rig, size, pages) && map_memory(rig, client);
+	return alloc_buffers(env, size, pages) && map_memory(env, client);
 }
 
-void dma_bio_close(struct dma_bio_rig *rig)
+void dma_bio_close(struct dma_bio_env *env)
 {
-	close(rig->ctl);
-	close(rig->disk);
+	close(env->ctl);
+	close(env->disk);
 }
 
-struct dma_bio dma_bio_make(const struct dma_bio_rig *rig, uint32_t op,
+struct dma_bio dma_bio_make(const struct dma_bio_env *env, uint32_t op,
 			    uint64_t sector, const struct dma_bio_vec *vecs,
 			    uint32_t nr_vecs)
 {
@@ -207,13 +204,13 @@ struct dma_bio dma_bio_make(const struct dma_bio_rig *rig, uint32_t op,
 		.sector = sector,
 		.vecs = (uintptr_t)vecs,
 		.nr_vecs = nr_vecs,
-		.bdev = rig->disk,
-		.map = rig->map,
+		.bdev = env->disk,
+		.map = env->map,
 		.op = op,
 	};
 }
 
-int dma_bio_submit(const struct dma_bio_rig *rig, struct dma_bio *bios,
+int dma_bio_submit(const struct dma_bio_env *env, struct dma_bio *bios,
 		   uint32_t nr, uint32_t flags, uint32_t linger)
 {
 	struct dma_bio_submit arg = {
@@ -223,12 +220,12 @@ int dma_bio_submit(const struct dma_bio_rig *rig, struct dma_bio *bios,
 		.linger = linger,
 	};
 
-	return ioctl(rig->ctl, DMA_BIO_IOC_SUBMIT, &arg) ? -errno : 0;
+	return ioctl(env->ctl, DMA_BIO_IOC_SUBMIT, &arg) ? -errno : 0;
 }
 
-int dma_bio_run(const struct dma_bio_rig *rig, struct dma_bio *bio)
+int dma_bio_run(const struct dma_bio_env *env, struct dma_bio *bio)
 {
-	int ret = dma_bio_submit(rig, bio, 1, 0, 0);
+	int ret = dma_bio_submit(env, bio, 1, 0, 0);
 
 	if (!ret && bio->ended == 1)
 		return bio->status;
@@ -263,14 +260,14 @@ bool dma_bio_read_log(int log, char *line, size_t size)
 #define REFUSED		"DMA-address bio refused: "
 
 /* New lines about refused bios; as many of them are right. */
-static unsigned int count_refusals(const struct dma_bio_rig *rig, int log,
+static unsigned int count_refusals(const struct dma_bio_env *env, int log,
 				   const char *reason, unsigned int *right)
 {
 	char line[DMA_BIO_LOG_LINE], wanted[256];
 	unsigned int nr = 0;
 
 	snprintf(wanted, sizeof(wanted), ";block: %s: " REFUSED "%s\n",
-		 strrchr(rig->path, '/') + 1, reason ?: "");
+		 strrchr(env->path, '/') + 1, reason ?: "");
 	while (dma_bio_read_log(log, line, sizeof(line))) {
 		if (!strstr(line, REFUSED))
 			continue;
@@ -280,7 +277,7 @@ static unsigned int count_refusals(const struct dma_bio_rig *rig, int log,
 	return nr;
 }
 
-static int refuse_once(const struct dma_bio_rig *rig, struct dma_bio *bio,
+static int refuse_once(const struct dma_bio_env *env, struct dma_bio *bio,
 		       const char *reason)
 {
 	unsigned int lines, right = 0;
@@ -289,8 +286,8 @@ static int refuse_once(const struct dma_bio_rig *rig, struct dma_bio *bio,
 
 	if (log < 0)
 		return -errno;
-	ret = dma_bio_submit(rig, bio, 1, 0, 20);
-	lines = count_refusals(rig, log, reason, &right);
+	ret = dma_bio_submit(env, bio, 1, 0, 20);
+	lines = count_refusals(env, log, reason, &right);
 	close(log);
 	if (ret)
 		return ret;
@@ -304,13 +301,13 @@ static int refuse_once(const struct dma_bio_rig *rig, struct dma_bio *bio,
 }
 
 /* After ten lines the kernel is silent for the rest of five seconds. */
-int dma_bio_refuse(const struct dma_bio_rig *rig, struct dma_bio *bio,
+int dma_bio_refuse(const struct dma_bio_env *env, struct dma_bio *bio,
 		   const char *reason)
 {
 	const struct dma_bio given = *bio;
 	int ret, waits = 3;
 
-	while ((ret = refuse_once(rig, bio, reason)) == -EAGAIN && waits--) {
+	while ((ret = refuse_once(env, bio, reason)) == -EAGAIN && waits--) {
 		sleep(5);
 		*bio = given;
 	}
@@ -320,29 +317,29 @@ int dma_bio_refuse(const struct dma_bio_rig *rig, struct dma_bio *bio,
 	return -ENOMSG;
 }
 
-bool dma_bio_put(const struct dma_bio_rig *rig, size_t offset,
+bool dma_bio_put(const struct dma_bio_env *env, size_t offset,
 		 const void *data, size_t len)
 {
-	return pwrite(rig->ctl, data, len, offset) == len ||
+	return pwrite(env->ctl, data, len, offset) == len ||
 	       complain("write", DMA_BIO_DEVICE);
 }
 
-bool dma_bio_get(const struct dma_bio_rig *rig, size_t offset, void *data,
+bool dma_bio_get(const struct dma_bio_env *env, size_t offset, void *data,
 		 size_t len)
 {
-	return pread(rig->ctl, data, len, offset) == len ||
+	return pread(env->ctl, data, len, offset) == len ||
 	       complain("read", DMA_BIO_DEVICE);
 }
 
-bool dma_bio_poison(const struct dma_bio_rig *rig)
+bool dma_bio_poison(const struct dma_bio_env *env)
 {
-	unsigned char *poison = malloc(rig->size);
+	unsigned char *poison = malloc(env->size);
 	bool ok;
 
 	if (!poison)
 		return false;
-	memset(poison, POISON, rig->size);
-	ok = dma_bio_put(rig, 0, poison, rig->size);
+	memset(poison, POISON, env->size);
+	ok = dma_bio_put(env, 0, poison, env->size);
 	free(poison);
 	return ok;
 }
@@ -357,18 +354,18 @@ void *dma_bio_memory(size_t size)
 	return memory;
 }
 
-bool dma_bio_disk_write(const struct dma_bio_rig *rig, uint64_t sector,
+bool dma_bio_disk_write(const struct dma_bio_env *env, uint64_t sector,
 			const void *data, size_t len)
 {
-	return pwrite(rig->disk, data, len, sector * SECTOR_SIZE) == len ||
-	       complain("write", rig->path);
+	return pwrite(env->disk, data, len, sector * SECTOR_SIZE) == len ||
+	       complain("write", env->path);
 }
 
-bool dma_bio_disk_read(const struct dma_bio_rig *rig, uint64_t sector,
+bool dma_bio_disk_read(const struct dma_bio_env *env, uint64_t sector,
 		       void *data, size_t len)
 {
-	return pread(rig->disk, data, len, sector * SECTOR_SIZE) == len ||
-	       complain("read", rig->path);
+	return pread(env->disk, data, len, sector * SECTOR_SIZE) == len ||
+	       complain("read", env->path);
 }
 
 bool dma_bio_write_file(const char *path, const char *text)
@@ -400,20 +397,20 @@ bool dma_bio_read_file(const char *path, char *text, size_t size)
 	return true;
 }
 
-uint32_t dma_bio_limit(const struct dma_bio_rig *rig, const char *name)
+uint32_t dma_bio_limit(const struct dma_bio_env *env, const char *name)
 {
 	char path[128], text[32];
 
 	snprintf(path, sizeof(path), "/sys/block/%s/queue/%s",
-		 strrchr(rig->path, '/') + 1, name);
+		 strrchr(env->path, '/') + 1, name);
 	return dma_bio_read_file(path, text, sizeof(text)) ?
 	       strtoul(text, NULL, 10) : UINT32_MAX;
 }
 
-bool dma_bio_takes_unaligned(const struct dma_bio_rig *rig)
+bool dma_bio_takes_unaligned(const struct dma_bio_env *env)
 {
-	return dma_bio_limit(rig, "dma_alignment") <= 3 &&
-	       !dma_bio_limit(rig, "virt_boundary_mask");
+	return dma_bio_limit(env, "dma_alignment") <= 3 &&
+	       !dma_bio_limit(env, "virt_boundary_mask");
 }
 
 /* Marsaglia's xorshift; the state must not be 0. */

@@ -21,20 +21,19 @@ enum {
 	BLK_STS_PROTECTION = 8,
 	BLK_STS_IOERR = 10,
 	BLK_STS_AGAIN = 12,
-	BLK_STS_OFFLINE = 16,
 	BLK_STS_INVAL = 19,
 };
 
 /**
- * struct dma_bio_rig - a disk, and p2pmem
+ * struct dma_bio_env - a disk, and p2pmem
  * @ctl:  open /dev/dma_bio
  * @disk: the disk, open for direct I/O
  * @path: of the disk
- * @map:  number of a mapping of the p2pmem, for both directions
+ * @map:  number of a mapping of the p2pmem
  * @size: bytes of p2pmem, from offset 0
  * @place: where in all p2pmem of the provider the offset 0 is
  */
-struct dma_bio_rig {
+struct dma_bio_env {
 	int ctl;
 	int disk;
 	char path[64];
@@ -56,29 +55,29 @@ bool dma_bio_find_disk(const char *name, char *path, size_t size);
 bool dma_bio_load_module(const char *name);
 bool dma_bio_load(void);
 /* The p2pmem is mapped for the disk, or for the client if one is named. */
-bool dma_bio_open(struct dma_bio_rig *rig, const char *path,
+bool dma_bio_open(struct dma_bio_env *env, const char *path,
 		  const char *client, size_t size, size_t pages);
-void dma_bio_close(struct dma_bio_rig *rig);
+void dma_bio_close(struct dma_bio_env *env);
 /* Numbers of mappings, or -errno. */
-int dma_bio_map_disk(struct dma_bio_rig *rig, int disk, uint32_t dir);
-int dma_bio_map_device(struct dma_bio_rig *rig, const char *name, uint32_t dir);
+int dma_bio_map_disk(struct dma_bio_env *env, int disk);
+int dma_bio_map_device(struct dma_bio_env *env, const char *name);
 
-/* A bio for the rig's disk and mapping. */
-struct dma_bio dma_bio_make(const struct dma_bio_rig *rig, uint32_t op,
+/* A bio for the env's disk and mapping. */
+struct dma_bio dma_bio_make(const struct dma_bio_env *env, uint32_t op,
 			    uint64_t sector, const struct dma_bio_vec *vecs,
 			    uint32_t nr_vecs);
 /* 0, or -errno if they could not be submitted. */
-int dma_bio_submit(const struct dma_bio_rig *rig, struct dma_bio *bios,
+int dma_bio_submit(const struct dma_bio_env *env, struct dma_bio *bios,
 		   uint32_t nr, uint32_t flags, uint32_t linger);
 /* Submits one, which must end once: its status, or -1 with a message. */
-int dma_bio_run(const struct dma_bio_rig *rig, struct dma_bio *bio);
+int dma_bio_run(const struct dma_bio_env *env, struct dma_bio *bio);
 
 /*
  * Submits one that must be refused, so often that the log can tell why: nothing if
  * there is no reason, otherwise a line with it. 0, -errno if it could not be
  * submitted, or -ENOMSG with a message on stderr if the log tells anything else.
  */
-int dma_bio_refuse(const struct dma_bio_rig *rig, struct dma_bio *bio,
+int dma_bio_refuse(const struct dma_bio_env *env, struct dma_bio *bio,
 		   const char *reason);
 
 /* The kernel's log from here on, for the next function. */
@@ -86,24 +85,24 @@ int dma_bio_open_log(void);
 /* The next line, if there is one by now. */
 bool dma_bio_read_log(int log, char *line, size_t size);
 
-/* The buffers; offsets from the rig's size on are in system memory. */
-bool dma_bio_put(const struct dma_bio_rig *rig, size_t offset,
+/* The buffers; offsets from the env's size on are in system memory. */
+bool dma_bio_put(const struct dma_bio_env *env, size_t offset,
 		 const void *data, size_t len);
-bool dma_bio_get(const struct dma_bio_rig *rig, size_t offset, void *data,
+bool dma_bio_get(const struct dma_bio_env *env, size_t offset, void *data,
 		 size_t len);
-bool dma_bio_poison(const struct dma_bio_rig *rig);
+bool dma_bio_poison(const struct dma_bio_env *env);
 
 /* Ordinary I/O with the disk; data from dma_bio_memory(). */
 void *dma_bio_memory(size_t size);
-bool dma_bio_disk_write(const struct dma_bio_rig *rig, uint64_t sector,
+bool dma_bio_disk_write(const struct dma_bio_env *env, uint64_t sector,
 			const void *data, size_t len);
-bool dma_bio_disk_read(const struct dma_bio_rig *rig, uint64_t sector,
+bool dma_bio_disk_read(const struct dma_bio_env *env, uint64_t sector,
 		       void *data, size_t len);
 
 /* A limit of the disk's queue, as sysfs has it. */
-uint32_t dma_bio_limit(const struct dma_bio_rig *rig, const char *name);
+uint32_t dma_bio_limit(const struct dma_bio_env *env, const char *name);
 /* Can the data be anywhere, as for a drive with SGLs? */
-bool dma_bio_takes_unaligned(const struct dma_bio_rig *rig);
+bool dma_bio_takes_unaligned(const struct dma_bio_env *env);
 
 /* A file of sysfs, of which the first word is read. */
 bool dma_bio_write_file(const char *path, const char *text);

@@ -31,7 +31,7 @@
 
 /**
  * struct bench - what a test of a namespace works with
- * @rig:    the namespace and the p2pmem
+ * @env:    the namespace and the p2pmem
  * @random: state of the source of data
  * @data:   what crosses the wire, in the order of the sectors
  * @seen:   data that came back
@@ -41,7 +41,7 @@
  * @vecs:   where in the p2pmem the data is
  */
 struct bench {
-	struct dma_bio_rig rig;
+	struct dma_bio_env env;
 	uint64_t random;
 	unsigned char *data;
 	unsigned char *seen;
@@ -65,12 +65,12 @@ static bool bench_open(struct bench *b, unsigned int nsid)
 		b->vecs[i] = (struct dma_bio_vec) { i * STRIDE, VEC_SIZE };
 	return b->data && b->seen && b->image && b->found && dma_bio_load() &&
 	       dma_bio_find_namespace(DRIVE, nsid, path, sizeof(path)) &&
-	       dma_bio_open(&b->rig, path, NULL, P2P, SIZE);
+	       dma_bio_open(&b->env, path, NULL, P2P, SIZE);
 }
 
 static void bench_close(struct bench *b)
 {
-	dma_bio_close(&b->rig);
+	dma_bio_close(&b->env);
 	free(b->data);
 	free(b->seen);
 	free(b->image);
@@ -105,28 +105,28 @@ static void make_image(struct bench *b)
 static bool put_data(struct bench *b)
 {
 	make_image(b);
-	return dma_bio_put(&b->rig, 0, b->image, P2P);
+	return dma_bio_put(&b->env, 0, b->image, P2P);
 }
 
 static bool memory_has_data(struct bench *b)
 {
 	make_image(b);
 	memset(b->found, ~POISON, P2P);
-	return dma_bio_get(&b->rig, 0, b->found, P2P) &&
+	return dma_bio_get(&b->env, 0, b->found, P2P) &&
 	       !memcmp(b->found, b->image, P2P);
 }
 
 static bool poison_disk(struct bench *b, uint64_t sector)
 {
 	memset(b->seen, POISON, SIZE);
-	return dma_bio_disk_write(&b->rig, sector, b->seen, SIZE);
+	return dma_bio_disk_write(&b->env, sector, b->seen, SIZE);
 }
 
 /* Read with the CPU, which verifies protection information if there is any */
 static bool disk_has_data(struct bench *b, uint64_t sector)
 {
 	memset(b->seen, ~POISON, SIZE);
-	return dma_bio_disk_read(&b->rig, sector, b->seen, SIZE) &&
+	return dma_bio_disk_read(&b->env, sector, b->seen, SIZE) &&
 	       !memcmp(b->seen, b->data, SIZE);
 }
 
@@ -138,22 +138,22 @@ static bool disk_is_poisoned(struct bench *b, uint64_t sector)
 
 static struct dma_bio make(struct bench *b, uint32_t op, uint64_t sector)
 {
-	return dma_bio_make(&b->rig, op, sector, b->vecs, NR_VECS);
+	return dma_bio_make(&b->env, op, sector, b->vecs, NR_VECS);
 }
 
 static int run(struct bench *b, uint32_t op)
 {
 	struct dma_bio bio = make(b, op, FIRST);
 
-	return dma_bio_run(&b->rig, &bio);
+	return dma_bio_run(&b->env, &bio);
 }
 
 /* The CPU would have to do what it cannot. */
 static int run_refused(struct bench *b, uint32_t op)
 {
 	struct dma_bio bio = make(b, op, FIRST);
-	int ret = dma_bio_refuse(&b->rig, &bio,
-				 "the CPU can't protect the data (PI)");
+	int ret = dma_bio_refuse(&b->env, &bio,
+				 "the CPU cannot protect the data (PI)");
 
 	return ret ?: bio.ended == 1 ? (int)bio.status : -1;
 }
@@ -173,23 +173,23 @@ static int run_with_meta(struct bench *b, uint32_t op, uint32_t size,
 	struct dma_bio bio = make(b, op, FIRST);
 
 	attach_meta(b, &bio, size, checks);
-	return dma_bio_run(&b->rig, &bio);
+	return dma_bio_run(&b->env, &bio);
 }
 
 /* Of pages, and nobody checks anything: the metadata as it is on the disk. */
 static int raw(struct bench *b, uint32_t op, uint32_t size)
 {
 	static const struct dma_bio_vec all = { 0, SIZE };
-	struct dma_bio bio = dma_bio_make(&b->rig, op, FIRST, &all, 1);
+	struct dma_bio bio = dma_bio_make(&b->env, op, FIRST, &all, 1);
 
 	bio.map = DMA_BIO_PAGES;
 	attach_meta(b, &bio, size, 0);
-	return dma_bio_run(&b->rig, &bio);
+	return dma_bio_run(&b->env, &bio);
 }
 
 static bool raw_write(struct bench *b, uint32_t size)
 {
-	return dma_bio_put(&b->rig, P2P, b->data, SIZE) &&
+	return dma_bio_put(&b->env, P2P, b->data, SIZE) &&
 	       !raw(b, DMA_BIO_WRITE, size);
 }
 
@@ -241,7 +241,7 @@ static bool set_integrity(struct bench *b, const char *attribute,
 	char path[128];
 
 	snprintf(path, sizeof(path), "/sys/block/%s/integrity/%s",
-		 strrchr(b->rig.path, '/') + 1, attribute);
+		 strrchr(b->env.path, '/') + 1, attribute);
 	return dma_bio_write_file(path, value);
 }
 
@@ -295,8 +295,8 @@ TEST_F_TIMEOUT(pi, read_by_controller, SECONDS)
 {
 	struct bench *b = &self->b;
 
-	ASSERT_TRUE(dma_bio_disk_write(&b->rig, FIRST, b->data, SIZE));
-	ASSERT_TRUE(dma_bio_poison(&b->rig));
+	ASSERT_TRUE(dma_bio_disk_write(&b->env, FIRST, b->data, SIZE));
+	ASSERT_TRUE(dma_bio_poison(&b->env));
 	EXPECT_EQ(BLK_STS_OK, run(b, DMA_BIO_READ));
 	EXPECT_TRUE(memory_has_data(b));
 }
@@ -328,7 +328,7 @@ TEST_F_TIMEOUT(pi, not_verified_if_switched_off, SECONDS)
 
 	ASSERT_TRUE(store_wrong_tuple(b, 0));
 	ASSERT_TRUE(switch_cpu(b, "0"));
-	ASSERT_TRUE(dma_bio_poison(&b->rig));
+	ASSERT_TRUE(dma_bio_poison(&b->env));
 	EXPECT_EQ(BLK_STS_OK, run(b, DMA_BIO_READ));
 	EXPECT_TRUE(memory_has_data(b));
 }
@@ -376,8 +376,8 @@ TEST_F_TIMEOUT(pi, read_with_metadata, SECONDS)
 	unsigned char tuples[BLOCKS * TUPLE];
 	struct bench *b = &self->b;
 
-	ASSERT_TRUE(dma_bio_disk_write(&b->rig, FIRST, b->data, SIZE));
-	ASSERT_TRUE(dma_bio_poison(&b->rig));
+	ASSERT_TRUE(dma_bio_disk_write(&b->env, FIRST, b->data, SIZE));
+	ASSERT_TRUE(dma_bio_poison(&b->env));
 	memset(b->meta, POISON, sizeof(b->meta));
 	make_tuples(tuples, b->data);
 	EXPECT_EQ(BLK_STS_OK,
@@ -420,8 +420,8 @@ TEST_F_TIMEOUT(more, read_refused, SECONDS)
 {
 	struct bench *b = &self->b;
 
-	ASSERT_TRUE(dma_bio_disk_write(&b->rig, FIRST, b->data, SIZE));
-	ASSERT_TRUE(dma_bio_poison(&b->rig));
+	ASSERT_TRUE(dma_bio_disk_write(&b->env, FIRST, b->data, SIZE));
+	ASSERT_TRUE(dma_bio_poison(&b->env));
 	EXPECT_EQ(BLK_STS_NOTSUPP, run_refused(b, DMA_BIO_READ));
 	memset(b->data, POISON, SIZE);
 	EXPECT_TRUE(memory_has_data(b));
@@ -438,7 +438,7 @@ TEST_F_TIMEOUT(more, supplied, SECONDS)
 	memcpy(b->meta, meta, sizeof(meta));
 	EXPECT_EQ(BLK_STS_OK, run_with_meta(b, DMA_BIO_WRITE, MAX_META, 0));
 
-	ASSERT_TRUE(dma_bio_poison(&b->rig));
+	ASSERT_TRUE(dma_bio_poison(&b->env));
 	memset(b->meta, POISON, sizeof(meta));
 	EXPECT_EQ(BLK_STS_OK, run_with_meta(b, DMA_BIO_READ, MAX_META, 0));
 	EXPECT_TRUE(memory_has_data(b));
@@ -455,7 +455,7 @@ TEST_F_TIMEOUT(more, taken_if_switched_off, SECONDS)
 	ASSERT_TRUE(put_data(b));
 	EXPECT_EQ(BLK_STS_OK, run(b, DMA_BIO_WRITE));
 	EXPECT_TRUE(disk_has_data(b, FIRST));
-	ASSERT_TRUE(dma_bio_poison(&b->rig));
+	ASSERT_TRUE(dma_bio_poison(&b->env));
 	EXPECT_EQ(BLK_STS_OK, run(b, DMA_BIO_READ));
 	EXPECT_TRUE(memory_has_data(b));
 }
@@ -509,8 +509,8 @@ TEST_F_TIMEOUT(bare, read, SECONDS)
 {
 	struct bench *b = &self->b;
 
-	ASSERT_TRUE(dma_bio_disk_write(&b->rig, FIRST, b->data, SIZE));
-	ASSERT_TRUE(dma_bio_poison(&b->rig));
+	ASSERT_TRUE(dma_bio_disk_write(&b->env, FIRST, b->data, SIZE));
+	ASSERT_TRUE(dma_bio_poison(&b->env));
 	EXPECT_EQ(BLK_STS_OK, run(b, DMA_BIO_READ));
 	EXPECT_TRUE(memory_has_data(b));
 }
@@ -525,7 +525,7 @@ TEST_F_TIMEOUT(bare, supplied, SECONDS)
 	memcpy(b->meta, meta, sizeof(meta));
 	EXPECT_EQ(BLK_STS_OK, run_with_meta(b, DMA_BIO_WRITE, TUPLE, 0));
 
-	ASSERT_TRUE(dma_bio_poison(&b->rig));
+	ASSERT_TRUE(dma_bio_poison(&b->env));
 	memset(b->meta, POISON, sizeof(b->meta));
 	EXPECT_EQ(BLK_STS_OK, run_with_meta(b, DMA_BIO_READ, TUPLE, 0));
 	EXPECT_TRUE(memory_has_data(b));
@@ -551,13 +551,13 @@ static bool reset_zone(struct bench *b, uint64_t *start)
 	struct blk_zone_range range = {};
 	uint32_t sectors;
 
-	if (ioctl(b->rig.disk, BLKGETZONESZ, &sectors) || !sectors)
+	if (ioctl(b->env.disk, BLKGETZONESZ, &sectors) || !sectors)
 		return false;
 	/* Not the first, so that its address is not 0 */
 	range.sector = sectors;
 	range.nr_sectors = sectors;
 	*start = range.sector;
-	return !ioctl(b->rig.disk, BLKRESETZONE, &range);
+	return !ioctl(b->env.disk, BLKRESETZONE, &range);
 }
 
 FIXTURE_SETUP(zone)
@@ -582,7 +582,7 @@ static void make_pieces(struct bench *b, struct dma_bio *bios, uint32_t op,
 	int i;
 
 	for (i = 0; i < NR_VECS; i++) {
-		bios[i] = dma_bio_make(&b->rig, op, sector, &b->vecs[i], 1);
+		bios[i] = dma_bio_make(&b->env, op, sector, &b->vecs[i], 1);
 		if (op != DMA_BIO_ZONE_APPEND)
 			sector += VEC_SIZE / SECTOR_SIZE;
 	}
@@ -601,7 +601,7 @@ TEST_F_TIMEOUT(zone, write, SECONDS)
 {
 	struct dma_bio bio = make(&self->b, DMA_BIO_WRITE, self->start);
 
-	EXPECT_EQ(BLK_STS_OK, dma_bio_run(&self->b.rig, &bio));
+	EXPECT_EQ(BLK_STS_OK, dma_bio_run(&self->b.env, &bio));
 	EXPECT_TRUE(disk_has_data(&self->b, self->start));
 }
 
@@ -610,9 +610,9 @@ TEST_F_TIMEOUT(zone, read, SECONDS)
 	struct bench *b = &self->b;
 	struct dma_bio bio = make(b, DMA_BIO_READ, self->start);
 
-	ASSERT_TRUE(dma_bio_disk_write(&b->rig, self->start, b->data, SIZE));
-	ASSERT_TRUE(dma_bio_poison(&b->rig));
-	EXPECT_EQ(BLK_STS_OK, dma_bio_run(&b->rig, &bio));
+	ASSERT_TRUE(dma_bio_disk_write(&b->env, self->start, b->data, SIZE));
+	ASSERT_TRUE(dma_bio_poison(&b->env));
+	EXPECT_EQ(BLK_STS_OK, dma_bio_run(&b->env, &bio));
 	EXPECT_TRUE(memory_has_data(b));
 }
 
@@ -623,7 +623,7 @@ TEST_F_TIMEOUT(zone, writes_in_order, SECONDS)
 	struct bench *b = &self->b;
 
 	make_pieces(b, bios, DMA_BIO_WRITE, self->start);
-	ASSERT_EQ(0, dma_bio_submit(&b->rig, bios, NR_VECS, 0, 0));
+	ASSERT_EQ(0, dma_bio_submit(&b->env, bios, NR_VECS, 0, 0));
 	EXPECT_EQ(NR_VECS, count_good(bios));
 	EXPECT_TRUE(disk_has_data(b, self->start));
 }
@@ -632,13 +632,13 @@ TEST_F_TIMEOUT(zone, write_not_at_the_pointer, SECONDS)
 {
 	struct dma_bio bio = make(&self->b, DMA_BIO_WRITE, self->start + 8);
 
-	EXPECT_EQ(BLK_STS_IOERR, dma_bio_run(&self->b.rig, &bio));
+	EXPECT_EQ(BLK_STS_IOERR, dma_bio_run(&self->b.env, &bio));
 }
 
 static bool piece_is_where_it_says(struct bench *b, const struct dma_bio *bio,
 				   int piece)
 {
-	return dma_bio_disk_read(&b->rig, bio->sector, b->seen, VEC_SIZE) &&
+	return dma_bio_disk_read(&b->env, bio->sector, b->seen, VEC_SIZE) &&
 	       !memcmp(b->seen, b->data + piece * VEC_SIZE, VEC_SIZE);
 }
 
@@ -649,11 +649,23 @@ TEST_F_TIMEOUT(zone, append, SECONDS)
 	int i;
 
 	make_pieces(b, bios, DMA_BIO_ZONE_APPEND, self->start);
-	ASSERT_EQ(0, dma_bio_submit(&b->rig, bios, NR_VECS, 0, 0));
+	ASSERT_EQ(0, dma_bio_submit(&b->env, bios, NR_VECS, 0, 0));
 	EXPECT_EQ(NR_VECS, count_good(bios));
 	for (i = 0; i < NR_VECS; i++)
 		EXPECT_TRUE(piece_is_where_it_says(b, &bios[i], i))
 			TH_LOG("piece %d", i);
+}
+
+TEST_F_TIMEOUT(zone, reset_refused, SECONDS)
+{
+	struct bench *b = &self->b;
+	struct dma_bio bio = make(b, DMA_BIO_ZONE_RESET, self->start);
+
+	ASSERT_TRUE(dma_bio_disk_write(&b->env, self->start, b->data, SIZE));
+	EXPECT_EQ(0, dma_bio_refuse(&b->env, &bio,
+				    "the operation has no data to transfer"));
+	EXPECT_EQ(BLK_STS_NOTSUPP, bio.status);
+	EXPECT_TRUE(disk_has_data(b, self->start));
 }
 
 /* Several vectors, and not at the start of the zone */
@@ -665,7 +677,7 @@ TEST_F_TIMEOUT(zone, append_scattered, SECONDS)
 
 	for (i = 1; i <= 2; i++) {
 		bio = make(b, DMA_BIO_ZONE_APPEND, self->start);
-		EXPECT_EQ(BLK_STS_OK, dma_bio_run(&b->rig, &bio));
+		EXPECT_EQ(BLK_STS_OK, dma_bio_run(&b->env, &bio));
 	}
 	EXPECT_EQ(self->start + BLOCKS, bio.sector);
 	EXPECT_TRUE(disk_has_data(b, bio.sector));

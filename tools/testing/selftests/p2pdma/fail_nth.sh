@@ -188,7 +188,7 @@ serves()
 {
 	local before fallbacks
 
-	p2p_wait "$P2P_LIMIT" p2p_remote_is_ready || return
+	p2p_wait "$P2P_LIMIT" p2p_find_remote || return
 	before=$(p2p_stat requests) fallbacks=$(p2p_stat fallbacks)
 	is_intact && (($(p2p_stat requests) >= before + 2 &&
 		       $(p2p_stat fallbacks) == fallbacks))

@@ -16,7 +16,7 @@
 
 FIXTURE(drive)
 {
-	struct dma_bio_rig rig;
+	struct dma_bio_env env;
 	int log;
 };
 
@@ -55,7 +55,7 @@ FIXTURE_SETUP(drive)
 		SKIP(return, "%s", missing);
 	ASSERT_TRUE(dma_bio_load());
 	ASSERT_TRUE(dma_bio_find_disk("drive0", disk, sizeof(disk)));
-	ASSERT_TRUE(dma_bio_open(&self->rig, disk, NULL, SIZE, 0));
+	ASSERT_TRUE(dma_bio_open(&self->env, disk, NULL, SIZE, 0));
 	self->log = dma_bio_open_log();
 	ASSERT_GE(self->log, 0);
 }
@@ -64,17 +64,17 @@ FIXTURE_TEARDOWN(drive)
 {
 	if (self->log > 0)
 		close(self->log);
-	dma_bio_close(&self->rig);
+	dma_bio_close(&self->env);
 }
 
 static const struct dma_bio_vec all = { 0, SIZE };
 
-static int transfer(drive_data *self, uint32_t op, uint32_t spoil)
+static int transfer(drive_data *self, uint32_t op, uint32_t fault)
 {
-	struct dma_bio bio = dma_bio_make(&self->rig, op, 0, &all, 1);
+	struct dma_bio bio = dma_bio_make(&self->env, op, 0, &all, 1);
 
-	bio.spoil = spoil;
-	return dma_bio_submit(&self->rig, &bio, 1, 0, 20) ?: bio.status;
+	bio.fault = fault;
+	return dma_bio_submit(&self->env, &bio, 1, 0, 20) ?: bio.status;
 }
 
 FIXTURE_VARIANT(drive)
@@ -103,7 +103,7 @@ TEST_F(drive, faults_behind_the_mapping)
 	EXPECT_FALSE(seen_fault(self, variant->access));
 
 	ASSERT_TRUE(announce(self, "expected"));
-	ret = transfer(self, variant->op, DMA_BIO_UNMAPPED);
+	ret = transfer(self, variant->op, DMA_BIO_BEHIND);
 	if (ret == -EOPNOTSUPP)
 		SKIP(announce(self, "over"); return,
 		     "no IOMMU translates for the drive");

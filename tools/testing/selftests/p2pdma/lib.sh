@@ -285,6 +285,33 @@ p2p_disk()
 	done
 }
 
+# p2p_subsystem NAME...: the NVMe subsystem of these controllers; one may be away
+p2p_subsystem()
+{
+	local name controller dir
+
+	for name; do
+		for controller in "/sys/bus/pci/devices/$(p2p_device "$name")"/nvme/nvme*; do
+			for dir in /sys/class/nvme-subsystem/*; do
+				[[ -e $dir/${controller##*/} ]] && echo "$dir" && return
+			done
+		done
+	done
+	return 1
+}
+
+# p2p_head_disk NAME...: the multipath disk that these controllers are the paths of
+p2p_head_disk()
+{
+	local dir disk
+
+	dir=$(p2p_subsystem "$@") || return
+	for disk in "$dir"/nvme*n1; do
+		[[ -b /dev/${disk##*/} ]] && echo "/dev/${disk##*/}" && return
+	done
+	return 1
+}
+
 # p2p_disk_is_there NAME
 p2p_disk_is_there()
 {
@@ -351,7 +378,7 @@ p2p_enable_anew()
 {
 	timeout "$P2P_LIMIT" bash -c \
 		"echo 0 > $P2P_NS/enable && echo 1 > $P2P_NS/enable" &&
-		p2p_wait "$P2P_LIMIT" p2p_remote_is_ready
+		p2p_wait "$P2P_LIMIT" p2p_find_remote
 }
 
 # p2p_set_up_disk DISK: all devices, and a target that is not enabled yet
@@ -393,17 +420,6 @@ p2p_find_remote()
 	return 1
 }
 
-# Peer-to-peer memory can't be mapped yet for a device whose lock somebody has.
-p2p_is_pending()
-{
-	grep -qs pending /sys/kernel/debug/nvmet/$P2P_NQN/ctrl*/p2pmem
-}
-
-p2p_remote_is_ready()
-{
-	p2p_find_remote && ! p2p_is_pending
-}
-
 # Sets $remote to the disk. Arguments are for nvme connect.
 # shellcheck disable=SC2120 # they are optional
 p2p_connect()
@@ -420,7 +436,7 @@ p2p_connect()
 		p2p_log "nvme connect" $log
 		return 1
 	fi
-	p2p_wait "$P2P_LIMIT" p2p_remote_is_ready
+	p2p_wait "$P2P_LIMIT" p2p_find_remote
 }
 
 p2p_controller()

@@ -35,7 +35,7 @@ use()
 	drive=$(p2p_disk formats "$1")
 	echo 0 > "$P2P_NS"/enable && p2p_wait 10 remote_is_gone &&
 		echo -n "$drive" > "$P2P_NS"/device_path &&
-		p2p_set_provider "$provider" && p2p_wait 10 p2p_remote_is_ready &&
+		p2p_set_provider "$provider" && p2p_wait 10 p2p_find_remote &&
 		p2p_wait 10 test -b "$remote"
 }
 

@@ -192,6 +192,7 @@ FIXTURE_TEARDOWN(pool)
 TEST_F(pool, pages_on_demand)
 {
 	long none, some;
+	void *memory;
 	int fd;
 
 	if (dma_bio_missing())
@@ -201,18 +202,14 @@ TEST_F(pool, pages_on_demand)
 	ASSERT_GE(none, 0);
 	ASSERT_TRUE(bind_driver(self, "bind"));
 	EXPECT_EQ(memmap_pages(), none);
-	/* As a search of all files does */
 	fd = open(self->allocate, O_RDONLY | O_CLOEXEC);
-	ASSERT_GE(fd, 0);
-	EXPECT_EQ(memmap_pages(), none);
-	EXPECT_EQ(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0), MAP_FAILED);
-	EXPECT_EQ(errno, ENOMEM);
-	close(fd);
-	fd = open(self->allocate, O_RDWR | O_CLOEXEC);
 	ASSERT_GE(fd, 0);
 	some = memmap_pages();
 	/* 64 bytes each */
 	EXPECT_GE((some - none) * PAGE, self->size / PAGE * 64);
+	memory = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	EXPECT_NE(memory, MAP_FAILED);
+	munmap(memory, PAGE);
 	close(fd);
 	fd = open(self->allocate, O_RDWR | O_CLOEXEC);
 	EXPECT_EQ(memmap_pages(), some);

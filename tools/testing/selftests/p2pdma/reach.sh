@@ -27,15 +27,16 @@ iommu-lazy | iommu-strict | large) expected="address of the IOMMU" ;;
 refused) expected="nothing" ;;
 esac
 
-# bar_mappings: "DEVICE DMA-ADDRESS PHYSICAL-ADDRESS" of each in the trace
+# bar_mappings: "DEVICE DMA-ADDRESS PHYSICAL-ADDRESS" of each in the trace. An IOMMU
+# does not say for which device it is.
 bar_mappings()
 {
-	local first last device dma phys
+	local first last device dma phys hex='\([0-9a-fx]*\)'
 
 	read -r first last <<< "$(p2p_bar_range p2pmem0)"
-	grep ' dma_map_phys: ' $P2P_TRACE/trace |
-		sed 's/.* dma_map_phys: \([^ ]*\) /\1 /
-		     s/ .* dma_addr=\([0-9a-f]*\) .* phys_addr=\([0-9a-f]*\) .*/ 0x\1 0x\2/' |
+	sed -n "s/.* dma_map_phys: \([^ ]*\) .* dma_addr=$hex .* phys_addr=$hex .*/\1 0x\2 0x\3/p
+		s/.* map: IOMMU: iova=$hex .* paddr=$hex .*/IOMMU \1 \2/p" \
+		$P2P_TRACE/trace |
 		while read -r device dma phys; do
 			if ((phys >= first && phys <= last)); then
 				echo "$device $dma $phys"
@@ -43,23 +44,19 @@ bar_mappings()
 		done
 }
 
-# What the mappings are that were made for a device
+# What the mappings are that were made for a device; in an IOMMU, for both devices
 kind_of()
 {
-	local device=$1 mine number dma phys
+	local mine translated
 
-	mine=$(grep "^$device " /tmp/mappings)
-	number=$(grep -c . <<< "$mine")
-	read -r _ dma phys <<< "$mine"
-	if [[ ! $mine ]]; then
-		echo "bus address"
-	elif ((number > 1)); then
-		echo "$number mappings"
-	elif ((dma == phys)); then
-		echo "physical address"
-	else
-		echo "address of the IOMMU"
-	fi
+	mine=$(grep -c "^$1 " /tmp/mappings)
+	translated=$(grep -c "^IOMMU " /tmp/mappings)
+	case $mine,$translated in
+	0,0) echo "bus address" ;;
+	0,2) echo "address of the IOMMU" ;;
+	1,0) echo "physical address" ;;
+	*) echo "$mine mappings, $translated in the IOMMU" ;;
+	esac
 }
 
 # reached_by NAME: as it should be?

@@ -63,7 +63,8 @@ p2p_require engine
 trap clean_up EXIT
 make_netdev || bail_out "cannot make a dummy network device"
 [[ -d /sys/module/lsi_copy ]] || load lsi_copy || bail_out "cannot load lsi_copy"
-load rnic_loop netdev="$NETDEV" || bail_out "cannot load rnic_loop"
+# Few pages, so that a transfer takes several registrations, if it takes any
+load rnic_loop netdev="$NETDEV" max_mr_pages=16 || bail_out "cannot load rnic_loop"
 # The device gets its addresses some time after it is there.
 p2p_wait 5 has_gid || bail_out "rnic0 has no address"
 load rnic_verbs_test || bail_out "cannot load rnic_verbs_test"

@@ -19,7 +19,7 @@
 #define DMA_BIO_DEVICE		"/dev/dma_bio"
 #define DMA_BIO_MAX_MAPS	8
 #define DMA_BIO_MAX_BIOS	256
-#define DMA_BIO_MAX_VECS	256
+#define DMA_BIO_MAX_VECS	255
 #define DMA_BIO_MAX_META	65536
 #define DMA_BIO_MAX_LINGER	1000
 #define DMA_BIO_NAME_LEN	24
@@ -40,27 +40,18 @@ struct dma_bio_alloc {
 };
 
 /**
- * struct dma_bio_map - map the p2pmem for a device
- * @client: PCI address of the device, or empty for the one of @bdev
+ * struct dma_bio_map - map the p2pmem for a device, or for all that a stack has
+ * @client: PCI address of the device, or empty for those of @bdev
  * @bdev:   file descriptor of a block device
- * @dir:    one of &enum dma_bio_dir
- * @offset: returned: where the buffer is in the p2pmem, from the address on that
- *          @client has for its beginning
+ * @offset: returned: where in the p2pmem the buffer is
  *
- * The ioctl returns the number of the mapping. It fails with EOPNOTSUPP if @bdev
- * takes no DMA addresses, and otherwise as pci_p2pmem_map_resource() does.
+ * The ioctl returns the number of the last mapping. It fails as bdev_get_dma_devs()
+ * and pci_p2pmem_map_resource() do.
  */
 struct dma_bio_map {
 	char client[DMA_BIO_NAME_LEN];
 	__s32 bdev;
-	__u32 dir;
 	__u64 offset;
-};
-
-enum dma_bio_dir {
-	DMA_BIO_BIDIRECTIONAL,
-	DMA_BIO_TO_DEVICE,
-	DMA_BIO_FROM_DEVICE,
 };
 
 /**
@@ -120,37 +111,18 @@ enum dma_bio_flags {
 };
 
 /**
- * enum dma_bio_spoil - what is wrong with a bio
- * @DMA_BIO_GOOD:         nothing
- * @DMA_BIO_NO_MAP:       it names no mapping
- * @DMA_BIO_DEAD:         its mapping is dead
- * @DMA_BIO_OTHER_DEVICE: its mapping is for another device
- * @DMA_BIO_OTHER_DIR:    its mapping is for the other direction
- * @DMA_BIO_BEFORE:       its first vector starts before the mapping
- * @DMA_BIO_BEYOND:       its first vector ends after the mapping
- * @DMA_BIO_MIXED:        its first vector has a page
- * @DMA_BIO_FRAME:        the address in its first vector is not that of a frame
- * @DMA_BIO_UNMAPPED:     its mapping claims to be longer than it is, and its first
- *                        vector is behind the end: an IOMMU has to stop it, so
- *                        it is possible with one only
- * @DMA_BIO_CRYPT_FIRST:  it has an encryption context before it has addresses
- * @DMA_BIO_CRYPT_LAST:   it gets an encryption context after it has addresses
- *
- * All are done by hand, past the checks of bio_add_dma_addr().
+ * enum dma_bio_fault - what is wrong with a bio
+ * @DMA_BIO_GOOD:   nothing
+ * @DMA_BIO_NO_MAP: it names no mapping, as if pages had been added
+ * @DMA_BIO_CRYPT:  it has an encryption context
+ * @DMA_BIO_BEHIND: its first vector is behind the mapping. Only an IOMMU stops it,
+ *                  hence EOPNOTSUPP without one.
  */
-enum dma_bio_spoil {
+enum dma_bio_fault {
 	DMA_BIO_GOOD,
 	DMA_BIO_NO_MAP,
-	DMA_BIO_DEAD,
-	DMA_BIO_OTHER_DEVICE,
-	DMA_BIO_OTHER_DIR,
-	DMA_BIO_BEFORE,
-	DMA_BIO_BEYOND,
-	DMA_BIO_MIXED,
-	DMA_BIO_FRAME,
-	DMA_BIO_UNMAPPED,
-	DMA_BIO_CRYPT_FIRST,
-	DMA_BIO_CRYPT_LAST,
+	DMA_BIO_CRYPT,
+	DMA_BIO_BEHIND,
 };
 
 enum dma_bio_meta_flags {
@@ -173,7 +145,7 @@ enum dma_bio_meta_flags {
  * @map:        number of the mapping, or %DMA_BIO_PAGES
  * @op:         one of &enum dma_bio_op
  * @flags:      of &enum dma_bio_flags
- * @spoil:      one of &enum dma_bio_spoil
+ * @fault:      one of &enum dma_bio_fault
  * @added:      returned: how many of @vecs the bio took; it was only submitted if
  *		these are all
  * @ended:      returned: how many times it ended
@@ -193,7 +165,7 @@ struct dma_bio {
 	__u32 map;
 	__u32 op;
 	__u32 flags;
-	__u32 spoil;
+	__u32 fault;
 	__u32 added;
 	__u32 ended;
 	__u32 status;

@@ -11,13 +11,13 @@
 #include <linux/blkdev.h>
 #include <linux/file.h>
 #include <linux/iommu.h>
-#include <linux/pci-p2pdma.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 #include "dma_bio_ctl_priv.h"
 
-static_assert(DMA_BIO_MAX_VECS == BIO_MAX_VECS);
+/* One names the mapping. */
+static_assert(DMA_BIO_MAX_VECS + 1 == BIO_MAX_VECS);
 
 static const enum req_op ctl_ops[] = {
 	[DMA_BIO_READ]		= REQ_OP_READ,
@@ -73,11 +73,11 @@ static int ctl_check_flags(const struct dma_bio *desc)
 	return 0;
 }
 
-static int ctl_check_spoil(const struct dma_bio *desc)
+static int ctl_check_fault(const struct dma_bio *desc)
 {
-	if (desc->spoil > DMA_BIO_CRYPT_LAST)
-		return ctl_invalid("no such way to spoil a bio");
-	if (desc->spoil >= DMA_BIO_CRYPT_FIRST &&
+	if (desc->fault > DMA_BIO_BEHIND)
+		return ctl_invalid("no such fault");
+	if (desc->fault == DMA_BIO_CRYPT &&
 	    !IS_ENABLED(CONFIG_BLK_INLINE_ENCRYPTION))
 		return -EOPNOTSUPP;
 	return 0;
@@ -88,11 +88,11 @@ static int ctl_check_memory(const struct ctl_file *ctl,
 {
 	if (desc->nr_vecs > DMA_BIO_MAX_VECS)
 		return ctl_invalid("too many vectors");
-	if (!desc->nr_vecs && (desc->op != DMA_BIO_WRITE || desc->spoil ||
+	if (!desc->nr_vecs && (desc->op != DMA_BIO_WRITE || desc->fault ||
 			       !(desc->flags & DMA_BIO_PREFLUSH)))
 		return ctl_invalid("only a flush can be without data");
 	if (desc->map == DMA_BIO_PAGES) {
-		if (desc->spoil || !ctl_moves_data(desc))
+		if (desc->fault || !ctl_moves_data(desc))
 			return ctl_invalid("not for pages");
 	} else if (desc->map >= ctl->nr_maps) {
 		return ctl_invalid("no such mapping");
@@ -111,7 +111,7 @@ static int ctl_check_meta(const struct dma_bio *desc)
 		return -EOPNOTSUPP;
 	if (desc->meta_len > DMA_BIO_MAX_META || desc->meta_flags & ~known ||
 	    !desc->nr_vecs || !ctl_moves_data(desc) ||
-	    desc->spoil >= DMA_BIO_CRYPT_FIRST)
+	    desc->fault == DMA_BIO_CRYPT)
 		return ctl_invalid("not for metadata");
 	return 0;
 }
@@ -124,7 +124,7 @@ static int ctl_check(const struct ctl_file *ctl, const struct dma_bio *desc)
 		return ctl_invalid("reserved field");
 	ret = ctl_check_flags(desc);
 	if (!ret)
-		ret = ctl_check_spoil(desc);
+		ret = ctl_check_fault(desc);
 	if (!ret)
 		ret = ctl_check_memory(ctl, desc);
 	if (!ret)
@@ -178,10 +178,10 @@ static bool ctl_add_vec(struct ctl_bio *cb, const struct dma_bio_vec *vec)
 		return bio_add_page(cb->bio, virt_to_page(addr), vec->len,
 				    offset_in_page(addr)) == vec->len;
 	}
-	map = ctl->maps[cb->desc.map];
 	addr = ctl->p2p.addr + vec->offset;
-	return bio_add_dma_addr(cb->bio, map, pci_p2pmem_dma_addr(map, addr),
-				vec->len);
+	map = ctl_find_map(ctl, cb->desc.map, addr);
+	return map && bio_add_dma_addr(cb->bio, map,
+				       pci_p2pmem_dma_addr(map, addr), vec->len);
 }
 
 static int ctl_add_vecs(struct ctl_bio *cb)
@@ -213,82 +213,32 @@ static void ctl_encrypt(struct bio *bio)
 #endif
 }
 
-static void ctl_forge_map(struct ctl_bio *cb)
-{
-	struct dma_premap *forged = &cb->forged;
-
-	*forged = *cb->batch->ctl->maps[cb->desc.map];
-	cb->bio->bi_dma_map = forged;
-	switch (cb->desc.spoil) {
-	case DMA_BIO_NO_MAP:
-		cb->bio->bi_dma_map = NULL;
-		break;
-	case DMA_BIO_DEAD:
-		forged->dead = true;
-		break;
-	case DMA_BIO_OTHER_DEVICE:
-		forged->dev = &cb->batch->ctl->provider->dev;
-		break;
-	case DMA_BIO_OTHER_DIR:
-		forged->dir = op_is_write(bio_op(cb->bio)) ? DMA_FROM_DEVICE :
-							     DMA_TO_DEVICE;
-		break;
-	case DMA_BIO_UNMAPPED:
-		bvec_set_dma_addr(cb->bio->bi_io_vec, forged->addr + forged->len,
-				  cb->bio->bi_io_vec->bv_len);
-		forged->len *= 2;
-		break;
-	}
-}
-
 /* Whatever follows the mapping, DMA must not reach it. */
-static bool ctl_ends_mapped_space(const struct ctl_bio *cb)
+static int ctl_go_behind(struct ctl_bio *cb)
 {
 	const struct dma_premap *map = cb->batch->ctl->maps[cb->desc.map];
 	struct iommu_domain *domain = iommu_get_domain_for_dev(map->dev);
 
-	return domain && (domain->type & __IOMMU_DOMAIN_PAGING) &&
-	       !iommu_iova_to_phys(domain, map->addr + map->len);
+	if (!domain || !(domain->type & __IOMMU_DOMAIN_PAGING) ||
+	    iommu_iova_to_phys(domain, map->addr + map->len))
+		return -EOPNOTSUPP;
+	cb->bio->bi_io_vec[1].bv_dma_frame = PHYS_PFN(map->len);
+	return 0;
 }
 
-/* The length stays, so that nothing but the address is wrong. */
-static void ctl_forge_vec(struct ctl_bio *cb)
+static int ctl_add_fault(struct ctl_bio *cb)
 {
-	const struct dma_premap *map = cb->batch->ctl->maps[cb->desc.map];
-	struct bio_vec *bv = cb->bio->bi_io_vec;
-
-	switch (cb->desc.spoil) {
-	case DMA_BIO_BEFORE:
-		bvec_set_dma_addr(bv, map->addr - SECTOR_SIZE, bv->bv_len);
+	switch (cb->desc.fault) {
+	case DMA_BIO_NO_MAP:
+		cb->bio->bi_iter.bi_idx = 0;
 		break;
-	case DMA_BIO_BEYOND:
-		bvec_set_dma_addr(bv, map->addr + map->len - bv->bv_len +
-				  SECTOR_SIZE, bv->bv_len);
-		break;
-	case DMA_BIO_MIXED:
-		bv->bv_page = ZERO_PAGE(0);
-		break;
-	case DMA_BIO_FRAME:
-		bv->bv_dma_addr += SECTOR_SIZE;
-		break;
-	}
-}
-
-static void ctl_spoil(struct ctl_bio *cb)
-{
-	switch (cb->desc.spoil) {
-	case DMA_BIO_GOOD:
-	case DMA_BIO_CRYPT_FIRST:
-		break;
-	case DMA_BIO_CRYPT_LAST:
+	case DMA_BIO_CRYPT:
 		ctl_encrypt(cb->bio);
 		break;
-	case DMA_BIO_BEFORE ... DMA_BIO_FRAME:
-		ctl_forge_vec(cb);
-		break;
-	default:
-		ctl_forge_map(cb);
+	case DMA_BIO_BEHIND:
+		return ctl_go_behind(cb);
 	}
+	return 0;
 }
 
 /* The device takes what it needs, whatever there is. */
@@ -340,7 +290,7 @@ static int ctl_add_meta(struct ctl_bio *cb)
 /* A whole batch must not exhaust the pool that guarantees progress. */
 static int ctl_alloc_bio(struct ctl_bio *cb)
 {
-	cb->bio = bio_alloc(file_bdev(cb->file), cb->desc.nr_vecs,
+	cb->bio = bio_alloc(file_bdev(cb->file), cb->desc.nr_vecs + 1,
 			    ctl_opf(&cb->desc), GFP_NOWAIT | __GFP_NOWARN);
 	if (!cb->bio)
 		return -ENOMEM;
@@ -360,16 +310,12 @@ static int ctl_make_bio(struct ctl_bio *cb)
 	ret = ctl_alloc_bio(cb);
 	if (ret)
 		return ret;
-	if (cb->desc.spoil == DMA_BIO_CRYPT_FIRST)
-		ctl_encrypt(cb->bio);
 	ret = ctl_add_vecs(cb);
 	if (ret || !ctl_is_complete(cb))
 		return ret;
-	if (cb->desc.spoil == DMA_BIO_UNMAPPED && !ctl_ends_mapped_space(cb))
-		return -EOPNOTSUPP;
-	ctl_spoil(cb);
-	if (!cb->desc.meta_len)
-		return 0;
+	ret = ctl_add_fault(cb);
+	if (ret || !cb->desc.meta_len)
+		return ret;
 	ret = ctl_get_meta(cb);
 	return ret ?: ctl_add_meta(cb);
 }

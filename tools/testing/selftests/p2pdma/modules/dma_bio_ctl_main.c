@@ -6,18 +6,12 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/blkdev.h>
-#include <linux/dma-direction.h>
 #include <linux/file.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
-#include <linux/pci-p2pdma.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include "dma_bio_ctl_priv.h"
-
-static_assert((int)DMA_BIO_BIDIRECTIONAL == DMA_BIDIRECTIONAL);
-static_assert((int)DMA_BIO_TO_DEVICE == DMA_TO_DEVICE);
-static_assert((int)DMA_BIO_FROM_DEVICE == DMA_FROM_DEVICE);
 
 static struct pci_dev *ctl_find_pci(const char *name)
 {
@@ -72,11 +66,13 @@ static int ctl_add_map(struct ctl_file *ctl, struct device *client,
 {
 	struct dma_premap *map;
 
-	map = pci_p2pmem_map_resource(ctl->provider, client, arg->dir);
+	map = pci_p2pmem_map_resource(ctl->provider, client);
 	if (IS_ERR(map))
 		return PTR_ERR(map);
-	arg->offset = pci_p2pmem_dma_addr(map, ctl->p2p.addr) - map->addr;
 	ctl->maps[ctl->nr_maps] = map;
+	map = ctl_find_map(ctl, ctl->nr_maps, ctl->p2p.addr);
+	if (map)
+		arg->offset = pci_p2pmem_dma_addr(map, ctl->p2p.addr) - map->addr;
 	return ctl->nr_maps++;
 }
 
@@ -95,15 +91,19 @@ static int ctl_map_pci(struct ctl_file *ctl, struct dma_bio_map *arg)
 static int ctl_map_bdev(struct ctl_file *ctl, struct dma_bio_map *arg)
 {
 	struct file *file = ctl_get_bdev(arg->bdev, 0);
-	struct device *client;
-	int ret = -EOPNOTSUPP;
+	struct device *clients[DMA_BIO_MAX_MAPS];
+	int nr, ret;
 
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	client = bdev_dma_dev(file_bdev(file));
-	if (client)
-		ret = ctl_add_map(ctl, client, arg);
+	nr = bdev_get_dma_devs(file_bdev(file), clients,
+			       DMA_BIO_MAX_MAPS - ctl->nr_maps);
 	fput(file);
+	for (ret = nr ?: -ENODEV; nr > 0; put_device(clients[nr])) {
+		nr--;
+		if (ret >= 0)
+			ret = ctl_add_map(ctl, clients[nr], arg);
+	}
 	return ret;
 }
 
@@ -111,8 +111,6 @@ static int ctl_map(struct ctl_file *ctl, struct dma_bio_map *arg)
 {
 	if (!ctl->provider)
 		return ctl_invalid("nothing is allocated");
-	if (arg->dir > DMA_BIO_FROM_DEVICE)
-		return ctl_invalid("no such direction");
 	if (ctl->nr_maps == DMA_BIO_MAX_MAPS)
 		return -ENOSPC;
 	return arg->client[0] ? ctl_map_pci(ctl, arg) : ctl_map_bdev(ctl, arg);

@@ -7,6 +7,7 @@
 
 #include <linux/completion.h>
 #include <linux/dma-premap.h>
+#include <linux/pci-p2pdma.h>
 #include <linux/printk.h>
 #include <linux/rwsem.h>
 #include "dma_bio_ctl.h"
@@ -27,7 +28,7 @@ struct ctl_buffer {
  * @p2p:      buffer of p2pmem
  * @pages:    buffer of system memory
  * @nr_maps:  number of mappings
- * @maps:     of all p2pmem of @provider
+ * @maps:     of all p2pmem of @provider, see ctl_find_map()
  */
 struct ctl_file {
 	struct rw_semaphore lock;
@@ -45,7 +46,6 @@ struct ctl_file {
  * @bio:    the bio, unless it could not be made or belongs to its chain
  * @file:   the block device, open until the bio has ended
  * @meta:   the metadata
- * @forged: mapping that is not what it should be
  * @ended:  how often the bio has ended
  */
 struct ctl_bio {
@@ -54,7 +54,6 @@ struct ctl_bio {
 	struct bio *bio;
 	struct file *file;
 	void *meta;
-	struct dma_premap forged;
 	atomic_t ended;
 };
 
@@ -73,6 +72,12 @@ struct ctl_batch {
 	unsigned int nr;
 	struct ctl_bio bios[] __counted_by(nr);
 };
+
+static inline struct dma_premap *ctl_find_map(const struct ctl_file *ctl,
+					      unsigned int nr, void *addr)
+{
+	return pci_p2pmem_find_map(ctl->maps[nr], addr);
+}
 
 static inline int ctl_invalid(const char *reason)
 {

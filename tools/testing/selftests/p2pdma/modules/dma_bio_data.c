@@ -7,7 +7,7 @@
 
 #include <linux/bio.h>
 #include <linux/blkdev.h>
-#include <linux/pci-p2pdma.h>
+#include <linux/dma-mapping.h>
 #include <linux/sizes.h>
 #include "dma_bio_test.h"
 
@@ -89,7 +89,7 @@ static bool disk_has(u32 size)
 struct bio *dbt_make_bio(const struct dbt_layout *l, struct dma_premap *map,
 			 blk_opf_t opf)
 {
-	struct bio *bio = bio_alloc(dbt.bdev, l->nr, opf, GFP_KERNEL);
+	struct bio *bio = bio_alloc(dbt.bdev, l->nr + 1, opf, GFP_KERNEL);
 	unsigned int i;
 
 	bio->bi_iter.bi_sector = FIRST_SECTOR;
@@ -208,8 +208,8 @@ static const struct shape shapes[] = {
 	{ "sectors with gaps", 32, 0, SECTOR_SIZE, SZ_4K },
 	{ "sectors with gaps, unaligned", 32, 100, SECTOR_SIZE, 1540 },
 	{ "pieces of sectors", 64, 8, 128, 1000 },
-	{ "most vectors", BIO_MAX_VECS, 0, SZ_4K, SZ_8K },
-	{ "most vectors, unaligned", BIO_MAX_VECS, 4, SECTOR_SIZE, SZ_8K - 4 },
+	{ "most vectors", MAX_PIECES, 0, SZ_4K, SZ_8K },
+	{ "most vectors, unaligned", MAX_PIECES, 4, SECTOR_SIZE, SZ_8K - 4 },
 };
 
 static void layout_shape(struct dbt_layout *l, const struct shape *shape)
@@ -287,7 +287,7 @@ static u32 random_gap(u32 end)
 /* Any shape whose size is a number of sectors. */
 void dbt_layout_random(struct dbt_layout *l)
 {
-	unsigned int nr = 1 + dbt_rnd(dbt_rnd(4) ? 8 : BIO_MAX_VECS - 1);
+	unsigned int nr = 1 + dbt_rnd(dbt_rnd(4) ? 8 : MAX_PIECES - 1);
 	u32 end = GUARD, start, len;
 
 	l->nr = 0;
@@ -332,7 +332,7 @@ bool dbt_test_clone(void)
 		return false;
 	bio = dbt_make_bio(&dbt.layout, dbt.map, REQ_OP_READ);
 	clone = bio_alloc_clone(dbt.bdev, bio, GFP_KERNEL, &dbt.bios);
-	ok = check(bio_is_dma_addr(clone) && bio_dma_map(clone) == dbt.map);
+	ok = check(dbt_names_map(clone));
 	ok = check(run_bio(clone)) && ok && check(p2pmem_has(&dbt.layout));
 	bio_put(bio);
 	return ok;
@@ -348,8 +348,7 @@ bool dbt_test_split(void)
 		return false;
 	bio = dbt_make_bio(&dbt.layout, dbt.map, REQ_OP_READ);
 	split = bio_split(bio, 5, GFP_KERNEL, &dbt.bios);
-	ok = check(bio_is_dma_addr(split) && bio_dma_map(split) == dbt.map) &&
-	     check(bio_is_dma_addr(bio) && bio_dma_map(bio) == dbt.map);
+	ok = check(dbt_names_map(split)) && check(dbt_names_map(bio));
 	bio_chain(split, bio);
 	submit_bio(split);
 	return check(run_bio(bio)) && ok && check(p2pmem_has(&dbt.layout));
@@ -383,15 +382,42 @@ bool dbt_test_reuse(void)
 	ok = check(!submit_bio_wait(bio));
 	poison_p2pmem();
 	bio_reuse(bio, REQ_OP_READ);
-	ok = check(bio_is_dma_addr(bio) && bio_dma_map(bio) == dbt.map) && ok;
+	ok = check(dbt_names_map(bio)) && ok;
 	bio->bi_iter.bi_sector = FIRST_SECTOR;
-	ok = check(run_bio(bio)) && ok && check(p2pmem_has(&dbt.layout));
+	return check(run_bio(bio)) && ok && check(p2pmem_has(&dbt.layout));
+}
 
-	/* One that lost its mapping still has no pages. */
-	bio = dbt_make_bio(&dbt.layout, dbt.map, REQ_OP_READ);
-	bio->bi_dma_map = NULL;
-	bio_reuse(bio, REQ_OP_READ);
-	ok = check(bio_is_dma_addr(bio)) && ok;
-	bio_put(bio);
-	return ok;
+/*
+ * Whichever mapping a bio names, the drive uses its own.  A new one can be made while
+ * somebody holds the lock of the device.
+ */
+bool dbt_test_siblings(void)
+{
+	struct device *dev = &dbt.other->dev;
+	struct dma_premap *map = dbt.map, *other;
+	struct dma_iova_state taken = { };
+	dma_addr_t addr;
+	bool ok, iommu;
+
+	/* With an IOMMU the address is to be another one. */
+	iommu = dma_iova_try_alloc(dev, &taken, 0, map->len);
+	device_lock(dev);
+	other = pci_p2pmem_map_resource(dbt.provider, dev);
+	device_unlock(dev);
+	if (iommu)
+		dma_iova_free(dev, &taken);
+	if (!check(!IS_ERR(other)))
+		return false;
+
+	addr = other->addr;
+	ok = check(other != map && other->len == map->len) &&
+	     check(dbt_is_translated(dev, addr) == iommu) &&
+	     check(!iommu || addr != map->addr);
+	dbt_use(other, dbt.p2p);
+	dbt_layout_random(&dbt.layout);
+	ok = check(dbt_written(&dbt.layout)) &&
+	     check(dbt_read_back(&dbt.layout)) && ok;
+	dbt_use(map, dbt.p2p);
+	pci_p2pmem_unmap_resource(other);
+	return check(!dbt_is_translated(dev, addr)) && ok;
 }

@@ -11,9 +11,7 @@
 
 #include <linux/bio.h>
 #include <linux/blkdev.h>
-#include <linux/dma-premap.h>
 #include <linux/module.h>
-#include <linux/pci-p2pdma.h>
 #include "dma_bio_test.h"
 
 struct dbt_fixture dbt;
@@ -32,6 +30,10 @@ static char *far_name;
 module_param_named(far, far_name, charp, 0444);
 MODULE_PARM_DESC(far, "PCI address of a provider that the disk does not reach");
 
+static char *other_name;
+module_param_named(other, other_name, charp, 0444);
+MODULE_PARM_DESC(other, "PCI address of another client of the provider");
+
 module_param_named(pool_size, dbt.pool_size, ulong, 0444);
 MODULE_PARM_DESC(pool_size, "bytes of p2pmem that the provider has");
 
@@ -47,6 +49,7 @@ static const struct {
 	{ "mapping has the size of the pool", dbt_test_pool_size },
 	{ "mappings are shared", dbt_test_sharing },
 	{ "mapping fails with the right error", dbt_test_map_errors },
+	{ "client with a mapping", dbt_test_clients, &other_name },
 	{ "provider out of reach", dbt_test_far, &far_name },
 	{ "memory can't be added twice, or in part of a page", dbt_test_add_errors },
 	{ "ranges are checked", dbt_test_ranges },
@@ -61,7 +64,9 @@ static const struct {
 	{ "split and chain", dbt_test_split },
 	{ "advance", dbt_test_advance },
 	{ "reuse", dbt_test_reuse },
+	{ "mapping of another client", dbt_test_siblings, &other_name },
 	{ "pages of the memory", dbt_test_pages },
+	{ "memory that is added later", dbt_test_extended },
 	{ "provider unbound", dbt_test_unbound },
 };
 
@@ -95,14 +100,16 @@ static int find_devices(void)
 {
 	dbt.provider = find_pci(provider_name);
 	dbt.far = find_pci(far_name);
-	if (dbt.provider && !dbt.far == !far_name)
+	dbt.other = find_pci(other_name);
+	if (dbt.provider && !dbt.far == !far_name && !dbt.other == !other_name)
 		return 0;
-	pr_err("provider= or far= is not the address of a PCI device\n");
+	pr_err("provider=, far= or other= is not the address of a PCI device\n");
 	return -ENODEV;
 }
 
 static void put_devices(void)
 {
+	pci_dev_put(dbt.other);
 	pci_dev_put(dbt.far);
 	pci_dev_put(dbt.provider);
 }
@@ -132,8 +139,7 @@ static int map_provider(void)
 		pr_err("needs an NVMe drive with SGLs and sectors of 512 bytes\n");
 		return -EINVAL;
 	}
-	dbt.map = pci_p2pmem_map_resource(dbt.provider, dbt.client,
-					  DMA_BIDIRECTIONAL);
+	dbt.map = pci_p2pmem_map_resource(dbt.provider, dbt.client);
 	if (IS_ERR(dbt.map)) {
 		pr_err("can't map the provider: %ld\n", PTR_ERR(dbt.map));
 		return PTR_ERR(dbt.map);
@@ -150,7 +156,7 @@ static int alloc_buffers(void)
 		pr_err("no memory for buffers of %u bytes\n", BUFFER_SIZE);
 		return -ENOMEM;
 	}
-	dbt.dma = pci_p2pmem_dma_addr(dbt.map, dbt.p2p);
+	dbt_use(dbt.map, dbt.p2p);
 	return 0;
 }
 

@@ -6,9 +6,7 @@
 
 #include <linux/bio.h>
 #include <linux/blkdev.h>
-#include <linux/dma-premap.h>
 #include <linux/iommu.h>
-#include <linux/pci-p2pdma.h>
 #include <linux/sizes.h>
 #include "dma_bio_test.h"
 
@@ -48,28 +46,29 @@ bool dbt_test_ranges(void)
 	}
 	ok = ok && check(!bio->bi_vcnt && !bio_is_dma_addr(bio)) &&
 	     check(bio_add_dma_addr(bio, dbt.map, dbt.map->addr, UNIT)) &&
-	     check(bio_is_dma_addr(bio) && bio_dma_map(bio) == dbt.map);
+	     check(dbt_names_map(bio) && bio->bi_vcnt == 2);
 	bio_put(bio);
 	return ok;
 }
 
 bool dbt_test_adjacent(void)
 {
-	struct bio *bio = bio_alloc(dbt.bdev, 2, REQ_OP_READ, GFP_KERNEL);
+	struct bio *bio = bio_alloc(dbt.bdev, 3, REQ_OP_READ, GFP_KERNEL);
+	struct bio_vec *bv = &bio->bi_io_vec[1];
 	dma_addr_t dma = dbt.dma;
 	bool ok;
 
 	ok = check(bio_add_dma_addr(bio, dbt.map, dma + 4, 100)) &&
 	     check(bio_add_dma_addr(bio, dbt.map, dma + 104, SZ_64K)) &&
-	     check(bio->bi_vcnt == 1) &&
-	     check(bio->bi_io_vec[0].bv_len == 100 + SZ_64K) &&
-	     check(bvec_dma_addr(&bio->bi_io_vec[0]) == dma + 4) &&
-	     check(bio_add_dma_addr(bio, dbt.map, dma, 4)) &&
 	     check(bio->bi_vcnt == 2) &&
+	     check(bv->bv_len == 100 + SZ_64K) &&
+	     check(dbt.map->addr + bvec_dma_offset(bv) == dma + 4) &&
+	     check(bio_add_dma_addr(bio, dbt.map, dma, 4)) &&
+	     check(bio->bi_vcnt == 3) &&
 	     check(bio->bi_iter.bi_size == 104 + SZ_64K) &&
 	     check(!bio_add_dma_addr(bio, dbt.map, dma + SZ_256K, 4)) &&
 	     check(bio_add_dma_addr(bio, dbt.map, dma + 4, 4)) &&
-	     check(bio->bi_vcnt == 2 && bio->bi_iter.bi_size == 108 + SZ_64K);
+	     check(bio->bi_vcnt == 3 && bio->bi_iter.bi_size == 108 + SZ_64K);
 	bio_put(bio);
 	return ok;
 }
@@ -106,7 +105,8 @@ bool dbt_test_dma_dev(void)
 	       check(dev_is_pci(dbt.client)) &&
 	       check(dbt.map->dev == dbt.client) &&
 	       check(!dma_premap_is_dead(dbt.map)) &&
-	       check(dma_premap_contains(dbt.map, dbt.dma, BUFFER_SIZE)) &&
+	       check(pci_p2pmem_find_map(dbt.map, dbt.p2p) == dbt.map) &&
+	       check(!pci_p2pmem_find_map(dbt.map, dbt.data)) &&
 	       check(pci_p2pmem_dma_addr(dbt.map, dbt.p2p + 5) == dbt.dma + 5);
 }
 
@@ -115,57 +115,50 @@ bool dbt_test_pool_size(void)
 	return check(dbt.map->len == dbt.pool_size);
 }
 
-/* The IOMMU's, if it has to translate what the drive reaches the memory by */
-static struct iommu_domain *translating_domain(void)
+bool dbt_is_translated(struct device *dev, dma_addr_t addr)
 {
-	struct iommu_domain *domain = iommu_get_domain_for_dev(dbt.client);
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
 
-	return domain && (domain->type & __IOMMU_DOMAIN_PAGING) ? domain : NULL;
+	return domain && (domain->type & __IOMMU_DOMAIN_PAGING) &&
+	       iommu_iova_to_phys(domain, addr);
 }
 
-static bool is_translated(dma_addr_t addr)
+static int try_map(struct pci_dev *provider, struct device *client)
 {
-	struct iommu_domain *domain = translating_domain();
+	struct dma_premap *map = pci_p2pmem_map_resource(provider, client);
 
-	return domain && iommu_iova_to_phys(domain, addr);
+	if (!IS_ERR(map))
+		pci_p2pmem_unmap_resource(map);
+	return PTR_ERR_OR_ZERO(map);
 }
 
 bool dbt_test_sharing(void)
 {
-	struct dma_premap *same, *from;
-	dma_addr_t addr;
+	struct dma_premap *same;
 	bool ok;
 
-	same = pci_p2pmem_map_resource(dbt.provider, dbt.client,
-				       DMA_BIDIRECTIONAL);
-	from = pci_p2pmem_map_resource(dbt.provider, dbt.client,
-				       DMA_FROM_DEVICE);
-	ok = check(same == dbt.map) && check(!IS_ERR(from) && from != dbt.map);
-	if (!IS_ERR(from)) {
-		addr = from->addr;
-		ok = ok && check(is_translated(addr) == !!translating_domain());
-		pci_p2pmem_unmap_resource(from);
-		ok = ok && check(!is_translated(addr));
-	}
+	same = pci_p2pmem_map_resource(dbt.provider, dbt.client);
+	ok = check(same == dbt.map);
 	if (!IS_ERR(same))
 		pci_p2pmem_unmap_resource(same);
 	return ok && check(!dma_premap_is_dead(dbt.map));
 }
 
-static bool map_gives(int err, struct pci_dev *provider, struct device *client,
-		      enum dma_data_direction dir)
+/* Its driver has added it already, so it stays one. */
+bool dbt_test_clients(void)
 {
+	struct pci_p2pmem_client client;
 	struct dma_premap *map;
+	bool ok;
 
-	map = pci_p2pmem_map_resource(provider, client, dir);
-	if (!IS_ERR(map))
-		pci_p2pmem_unmap_resource(map);
-	return PTR_ERR_OR_ZERO(map) == err;
-}
-
-static bool map_fails(struct pci_dev *provider, struct device *client, int err)
-{
-	return map_gives(err, provider, client, DMA_BIDIRECTIONAL);
+	map = pci_p2pmem_map_resource(dbt.provider, &dbt.other->dev);
+	if (!check(!IS_ERR(map)))
+		return false;
+	pci_p2pmem_add_client(&client, &dbt.other->dev);
+	pci_p2pmem_remove_client(&client);
+	ok = check(!dma_premap_is_dead(map));
+	pci_p2pmem_unmap_resource(map);
+	return ok && check(!try_map(dbt.provider, &dbt.other->dev));
 }
 
 static struct pci_dev *get_driverless(void)
@@ -180,94 +173,134 @@ static struct pci_dev *get_driverless(void)
 
 bool dbt_test_map_errors(void)
 {
+	struct device *disk = disk_to_dev(dbt.bdev->bd_disk);
 	struct pci_dev *driverless = get_driverless();
 	bool ok;
 
-	ok = check(map_fails(dbt.provider, disk_to_dev(dbt.bdev->bd_disk),
-			     -EOPNOTSUPP)) &&
-	     check(map_fails(to_pci_dev(dbt.client), dbt.client, -ENODEV)) &&
+	ok = check(try_map(dbt.provider, disk) == -EOPNOTSUPP) &&
+	     check(try_map(to_pci_dev(dbt.client), dbt.client) == -ENODEV) &&
 	     check(driverless) &&
-	     check(map_fails(dbt.provider, &driverless->dev, -ENODEV));
+	     check(try_map(dbt.provider, &driverless->dev) == -ENODEV);
 	pci_dev_put(driverless);
-
-	/* Only a new mapping needs the client to hold still. */
-	device_lock(dbt.client);
-	ok = check(map_gives(-EAGAIN, dbt.provider, dbt.client,
-			     DMA_TO_DEVICE)) && ok;
-	ok = check(map_gives(0, dbt.provider, dbt.client,
-			     DMA_BIDIRECTIONAL)) && ok;
-	device_unlock(dbt.client);
 	return ok;
 }
 
 bool dbt_test_far(void)
 {
-	return check(map_fails(dbt.far, dbt.client, -EOPNOTSUPP));
+	return check(try_map(dbt.far, dbt.client) == -EOPNOTSUPP);
 }
 
-static bool add_fails(u64 offset, size_t size, int err)
+static int add(u64 offset, size_t size)
 {
-	return pci_p2pdma_add_resource(dbt.provider, PROVIDER_BAR, size,
-				       offset) == err;
+	return pci_p2pdma_add_resource(dbt.provider, PROVIDER_BAR, size, offset);
 }
 
 bool dbt_test_add_errors(void)
 {
 	u64 len = pci_resource_len(dbt.provider, PROVIDER_BAR);
 
-	return check(add_fails(SECTOR_SIZE, PAGE_SIZE, -EINVAL)) &&
-	       check(add_fails(0, SECTOR_SIZE, -EINVAL)) &&
-	       check(add_fails(len, PAGE_SIZE, -EINVAL)) &&
-	       check(add_fails(len - PAGE_SIZE, 2 * PAGE_SIZE, -EINVAL)) &&
-	       /* The mapping that exists would not cover it. */
-	       check(add_fails(0, PAGE_SIZE, -EBUSY));
+	return check(add(SECTOR_SIZE, PAGE_SIZE) == -EINVAL) &&
+	       check(add(0, SECTOR_SIZE) == -EINVAL) &&
+	       check(add(len, PAGE_SIZE) == -EINVAL) &&
+	       check(add(len - PAGE_SIZE, 2 * PAGE_SIZE) == -EINVAL) &&
+	       check(add(0, PAGE_SIZE) == -EEXIST);
 }
 
-/* A mapping that is dead gives access to nothing, and is not taken for another. */
-static bool is_dead(struct dma_premap *map, dma_addr_t addr)
+static bool works(void)
 {
-	struct bio *bio = bio_alloc(dbt.bdev, 1, REQ_OP_READ, GFP_KERNEL);
-	bool ok;
-
-	bio->bi_iter.bi_sector = FIRST_SECTOR;
-	ok = check(dma_premap_is_dead(map)) && check(!is_translated(addr)) &&
-	     check(bio_add_dma_addr(bio, map, addr, SECTOR_SIZE)) &&
-	     /* BLK_STS_OFFLINE */
-	     check(submit_bio_wait(bio) == -ENODEV);
-	bio_put(bio);
-	return ok;
-}
-
-static bool map_anew(void)
-{
-	struct dma_premap *map;
-
-	map = pci_p2pmem_map_resource(dbt.provider, dbt.client,
-				      DMA_BIDIRECTIONAL);
-	if (!check(!IS_ERR(map)))
-		return false;
-	pci_p2pmem_unmap_resource(dbt.map);
-	dbt.map = map;
-	dbt.p2p = pci_alloc_p2pmem(dbt.provider, BUFFER_SIZE);
-	if (!check(dbt.p2p))
-		return false;
-	dbt.dma = pci_p2pmem_dma_addr(map, dbt.p2p);
 	dbt_layout_one(&dbt.layout, 0, SZ_64K);
 	return check(dbt_written(&dbt.layout)) &&
 	       check(dbt_read_back(&dbt.layout));
 }
 
-/* Its memory has to be free for that, and can be added anew before it is mapped. */
+#define MAX_BUFFERS	64
+
+struct buffers {
+	void *addr[MAX_BUFFERS];
+	int nr;
+};
+
+/* Allocate until it is memory that @map does not cover, which comes last. */
+static void *alloc_outside(struct dma_premap *map, struct buffers *bufs)
+{
+	void *addr;
+
+	while (bufs->nr < MAX_BUFFERS) {
+		addr = pci_alloc_p2pmem(dbt.provider, BUFFER_SIZE);
+		if (!addr)
+			break;
+		bufs->addr[bufs->nr++] = addr;
+		if (pci_p2pmem_find_map(map, addr) != map)
+			return addr;
+	}
+	return NULL;
+}
+
+bool dbt_test_extended(void)
+{
+	struct dma_premap *map = dbt.map, *added;
+	struct buffers bufs = {};
+	void *p2p = dbt.p2p, *more;
+	bool ok;
+
+	if (!check(!add(dbt.pool_size, BUFFER_SIZE)))
+		return false;
+	more = alloc_outside(map, &bufs);
+	added = more ? pci_p2pmem_find_map(map, more) : NULL;
+	ok = check(added && added->len == BUFFER_SIZE);
+	if (ok) {
+		dbt_use(added, more);
+		ok = works();
+		dbt_use(map, p2p);
+	}
+	while (bufs.nr)
+		pci_free_p2pmem(dbt.provider, bufs.addr[--bufs.nr], BUFFER_SIZE);
+	return ok && works();
+}
+
+static bool is_refused(struct dma_premap *map, dma_addr_t addr)
+{
+	struct bio *bio = bio_alloc(dbt.bdev, 2, REQ_OP_READ, GFP_KERNEL);
+	bool ok;
+
+	bio->bi_iter.bi_sector = FIRST_SECTOR;
+	ok = check(bio_add_dma_addr(bio, map, addr, SECTOR_SIZE)) &&
+	     check(submit_bio_wait(bio) == -EOPNOTSUPP);
+	bio_put(bio);
+	return ok;
+}
+
+/*
+ * Its memory has to be free for that.  What is in the same place afterwards is other
+ * memory, which a dead mapping does not give access to.
+ */
 bool dbt_test_unbound(void)
 {
-	dma_addr_t addr = dbt.map->addr;
+	struct dma_premap *dead = dbt.map;
+	dma_addr_t addr = dead->addr;
+	struct dma_premap *map;
+	void *p2p;
 	bool ok;
 
 	pci_free_p2pmem(dbt.provider, dbt.p2p, BUFFER_SIZE);
 	dbt.p2p = NULL;
 	device_release_driver(&dbt.provider->dev);
-	ok = is_dead(dbt.map, addr) &&
-	     check(map_fails(dbt.provider, dbt.client, -ENODEV));
-	return check(device_attach(&dbt.provider->dev) == 1) &&
-	       check(add_fails(0, PAGE_SIZE, -EEXIST)) && map_anew() && ok;
+	ok = check(dma_premap_is_dead(dead)) &&
+	     check(!dbt_is_translated(dbt.client, addr)) &&
+	     check(is_refused(dead, addr)) &&
+	     check(try_map(dbt.provider, dbt.client) == -ENODEV);
+	if (!check(device_attach(&dbt.provider->dev) == 1))
+		return false;
+	ok = check(add(0, PAGE_SIZE) == -EEXIST) && ok;
+	map = pci_p2pmem_map_resource(dbt.provider, dbt.client);
+	if (!check(!IS_ERR(map)))
+		return false;
+	ok = check(is_refused(dead, addr)) && ok;
+	pci_p2pmem_unmap_resource(dead);
+	dbt.map = map;
+	p2p = pci_alloc_p2pmem(dbt.provider, BUFFER_SIZE);
+	if (!check(p2p))
+		return false;
+	dbt_use(map, p2p);
+	return works() && ok;
 }

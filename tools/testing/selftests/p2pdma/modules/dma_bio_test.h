@@ -6,6 +6,8 @@
 #define _DMA_BIO_TEST_H
 
 #include <linux/bio.h>
+#include <linux/dma-premap.h>
+#include <linux/pci-p2pdma.h>
 #include <linux/prandom.h>
 #include <linux/sizes.h>
 
@@ -15,11 +17,9 @@
 #define FIRST_SECTOR	2048
 #define POISON		0xa5
 #define RANDOM_ROUNDS	200
+#define MAX_PIECES	(BIO_MAX_VECS - 1)	/* and one that names the mapping */
 #define PROVIDER_BAR	2		/* of p2pmem_provider.c */
 #define UNIT		4		/* sizes and addresses are multiples */
-
-struct dma_premap;
-struct pci_dev;
 
 struct dbt_piece {
 	u32 offset;
@@ -35,13 +35,14 @@ struct dbt_piece {
 struct dbt_layout {
 	unsigned int nr;
 	u32 size;
-	struct dbt_piece piece[BIO_MAX_VECS];
+	struct dbt_piece piece[MAX_PIECES];
 };
 
 /**
  * struct dbt_fixture - what all tests use, one after the other
  * @provider:  device that has the p2pmem
  * @far:       provider that the drive does not reach, or %NULL
+ * @other:     another client of @provider, or %NULL
  * @bdev:      the drive
  * @client:    device that does the DMA of the drive
  * @map:       memory of @provider, for @client
@@ -58,6 +59,7 @@ struct dbt_layout {
 struct dbt_fixture {
 	struct pci_dev *provider;
 	struct pci_dev *far;
+	struct pci_dev *other;
 	struct block_device *bdev;
 	struct device *client;
 	struct dma_premap *map;
@@ -73,6 +75,19 @@ struct dbt_fixture {
 };
 
 extern struct dbt_fixture dbt;
+
+static inline bool dbt_names_map(const struct bio *bio)
+{
+	return bio_is_dma_addr(bio) && bio->bi_iter.bi_idx &&
+	       bio->bi_io_vec[0].bv_dma_map == dbt.map;
+}
+
+static inline void dbt_use(struct dma_premap *map, void *p2p)
+{
+	dbt.map = map;
+	dbt.p2p = p2p;
+	dbt.dma = pci_p2pmem_dma_addr(map, p2p);
+}
 
 /* Say which one failed: a test has many. */
 #define check(cond) ({							\
@@ -97,6 +112,7 @@ bool dbt_test_clone(void);
 bool dbt_test_split(void);
 bool dbt_test_advance(void);
 bool dbt_test_reuse(void);
+bool dbt_test_siblings(void);
 bool dbt_test_pages(void);
 
 /* dma_bio_split.c */
@@ -110,9 +126,12 @@ bool dbt_test_unmixed(void);
 bool dbt_test_dma_dev(void);
 bool dbt_test_pool_size(void);
 bool dbt_test_sharing(void);
+bool dbt_test_clients(void);
+bool dbt_is_translated(struct device *dev, dma_addr_t addr);
 bool dbt_test_map_errors(void);
 bool dbt_test_far(void);
 bool dbt_test_add_errors(void);
+bool dbt_test_extended(void);
 bool dbt_test_unbound(void);
 
 #endif /* _DMA_BIO_TEST_H */

@@ -23,6 +23,7 @@
 #define RNIC_MAX_WR		16384
 #define RNIC_MAX_CQE		65536
 #define RNIC_MAX_QP		4096
+#define RNIC_MAX_SRQ		256
 #define RNIC_MAX_MR_PAGES	512
 #define RNIC_MAX_MSG		SZ_1G
 #define RNIC_MAX_RD_ATOMIC	16
@@ -50,6 +51,10 @@
  * @qps:	queue pairs by number
  * @mrs:	memory regions by index; its lock protects their state as well
  * @wait:	woken when a queue pair or a memory region becomes idle
+ * @srqs_lock:	protects @srqs
+ * @srqs:	shared receive queues
+ * @debugfs:	directory with what tests want to know
+ * @nr_reg:	number of registrations by work requests
  */
 struct rnic_dev {
 	struct ib_device	ibdev;
@@ -59,14 +64,37 @@ struct rnic_dev {
 	struct xarray		qps;
 	struct xarray		mrs;
 	wait_queue_head_t	wait;
+	struct mutex		srqs_lock;	/* @srqs */
+	struct list_head	srqs;
+	struct dentry		*debugfs;
+	atomic_t		nr_reg;
 };
 
 struct rnic_pd {
 	struct ib_pd		ibpd;
 };
 
+/**
+ * struct rnic_srq - a shared receive queue
+ * @ibsrq:	what the RDMA core sees
+ * @entry:	in &rnic_dev.srqs
+ * @attr:	sizes of the queue
+ * @lock:	protects the members below
+ * @rq:		ring of receive WRs
+ * @sges:	their SGEs
+ * @head:	where the next WR goes
+ * @tail:	the next WR to be taken
+ */
 struct rnic_srq {
 	struct ib_srq		ibsrq;
+	struct list_head	entry;
+	struct ib_srq_attr	attr;
+
+	spinlock_t		lock;	/* the members below */
+	struct rnic_rwqe	*rq;
+	struct ib_sge		*sges;
+	u32			head;
+	u32			tail;
 };
 
 /* What a datagram needs from an address handle, which may be gone by then */
@@ -257,6 +285,10 @@ struct rnic_op {
  * @rq_sges:	their SGEs
  * @rq_head:	where the next receive WR goes
  * @rq_tail:	the WR to be consumed
+ * @srq_wqe:	the WR that was taken off the shared receive queue, instead of @rq
+ * @srq_sges:	its SGEs
+ * @srq_taken:	there is one in @srq_wqe
+ * @srq_last:	the consumer was told that it gets no more of them
  */
 struct rnic_qp {
 	struct ib_qp		ibqp;
@@ -286,6 +318,10 @@ struct rnic_qp {
 	struct ib_sge		*rq_sges;
 	u32			rq_head;
 	u32			rq_tail;
+	struct rnic_rwqe	srq_wqe;
+	struct ib_sge		srq_sges[RNIC_MAX_SGE];
+	bool			srq_taken;
+	bool			srq_last;
 };
 
 static inline struct rnic_dev *to_rnic_dev(struct ib_device *ibdev)
@@ -313,6 +349,11 @@ static inline struct rnic_qp *to_rnic_qp(struct ib_qp *ibqp)
 	return container_of(ibqp, struct rnic_qp, ibqp);
 }
 
+static inline struct rnic_srq *to_rnic_srq(struct ib_srq *ibsrq)
+{
+	return container_of(ibsrq, struct rnic_srq, ibsrq);
+}
+
 static inline struct rnic_dev *rnic_qp_dev(struct rnic_qp *qp)
 {
 	return to_rnic_dev(qp->ibqp.device);
@@ -336,10 +377,25 @@ int rnic_poll_cq(struct ib_cq *ibcq, int num_entries, struct ib_wc *wc);
 int rnic_req_notify_cq(struct ib_cq *ibcq, enum ib_cq_notify_flags flags);
 void rnic_cq_push(struct ib_cq *ibcq, const struct ib_wc *wc, bool solicited);
 
+/* rnic_loop_srq.c */
+int rnic_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init,
+		    struct ib_udata *udata);
+int rnic_destroy_srq(struct ib_srq *ibsrq, struct ib_udata *udata);
+int rnic_post_srq_recv(struct ib_srq *ibsrq, const struct ib_recv_wr *wr,
+		       const struct ib_recv_wr **bad_wr);
+bool rnic_srq_take(struct rnic_srq *srq, struct rnic_rwqe *wqe);
+void rnic_srq_create_debugfs(struct rnic_dev *dev);
+
 /* rnic_loop_mr.c */
 struct ib_mr *rnic_get_dma_mr(struct ib_pd *ibpd, int access);
 struct ib_mr *rnic_alloc_mr(struct ib_pd *ibpd, enum ib_mr_type mr_type,
 			    u32 max_num_sg);
+struct ib_mr *rnic_alloc_mr_integrity(struct ib_pd *ibpd, u32 max_data_sg,
+				      u32 max_meta_sg);
+int rnic_map_mr_sg_pi(struct ib_mr *ibmr, struct scatterlist *data_sg,
+		      int data_nents, unsigned int *data_offset,
+		      struct scatterlist *meta_sg, int meta_nents,
+		      unsigned int *meta_offset);
 struct ib_mr *rnic_reg_user_mr(struct ib_pd *ibpd, u64 start, u64 length,
 			       u64 virt_addr, int access, struct ib_dmah *dmah,
 			       struct ib_udata *udata);
@@ -368,9 +424,12 @@ int rnic_post_send(struct ib_qp *ibqp, const struct ib_send_wr *wr,
 		   const struct ib_send_wr **bad_wr);
 int rnic_post_recv(struct ib_qp *ibqp, const struct ib_recv_wr *wr,
 		   const struct ib_recv_wr **bad_wr);
+void rnic_copy_recv(struct rnic_rwqe *wqe, const struct ib_recv_wr *wr);
 void rnic_qp_kick(struct rnic_qp *qp);
 void rnic_qp_put(struct rnic_qp *qp);
 
+extern bool rnic_read_needs_mr;
+extern bool rnic_fail_read;
 bool rnic_is_own_gid(struct ib_device *ibdev, const union ib_gid *gid);
 
 /**

@@ -98,14 +98,25 @@ static void rnic_disengage(struct rnic_op *op)
 	op->recv = NULL;
 }
 
-/* The WR stays in its queue until rnic_complete_recv(). */
+/*
+ * The WR stays in its queue until rnic_complete_recv(). One of a shared queue is
+ * taken off it, but stays with the queue pair.
+ */
 bool rnic_take_recv(struct rnic_op *op)
 {
 	struct rnic_qp *peer = op->peer;
+	struct ib_srq *srq = peer->ibqp.srq;
 
 	spin_lock_irq(&peer->lock);
-	if (peer->rq_tail != peer->rq_head)
+	if (srq) {
+		if (!peer->srq_taken)
+			peer->srq_taken = rnic_srq_take(to_rnic_srq(srq),
+							&peer->srq_wqe);
+		if (peer->srq_taken)
+			op->recv = &peer->srq_wqe;
+	} else if (peer->rq_tail != peer->rq_head) {
 		op->recv = rnic_rq_tail(peer);
+	}
 	spin_unlock_irq(&peer->lock);
 
 	return op->recv;
@@ -225,11 +236,27 @@ static enum rnic_verdict rnic_start_rdma(struct rnic_qp *qp,
 	return RNIC_COPY;
 }
 
+static enum ib_wc_status rnic_refuse_read(const struct rnic_swqe *wqe)
+{
+	if (READ_ONCE(rnic_fail_read) && xchg(&rnic_fail_read, false))
+		return IB_WC_GENERAL_ERR;
+	if (rnic_read_needs_mr && wqe->num_sge &&
+	    (wqe->num_sge > 1 || wqe->sge->lkey == RNIC_LOCAL_DMA_LKEY))
+		return IB_WC_LOC_PROT_ERR;
+	return IB_WC_SUCCESS;
+}
+
 static enum rnic_verdict rnic_start_message(struct rnic_qp *qp)
 {
 	struct rnic_op *op = &qp->op;
 	bool read = op->wqe->opcode == IB_WR_RDMA_READ;
 	int ret;
+
+	if (read) {
+		op->status = rnic_refuse_read(op->wqe);
+		if (op->status)
+			return RNIC_END;
+	}
 
 	if (read)
 		ret = rnic_gather(qp, &op->dst, IB_ACCESS_LOCAL_WRITE);
@@ -298,6 +325,17 @@ static enum ib_wc_opcode rnic_wc_opcode(enum ib_wr_opcode opcode)
 	}
 }
 
+/* Nobody uses the receive WR of the queue pair any more. */
+static void rnic_recv_done(struct rnic_qp *qp)
+{
+	lockdep_assert_held(&qp->lock);
+
+	if (qp->ibqp.srq)
+		qp->srq_taken = false;
+	else
+		qp->rq_tail++;
+}
+
 static void rnic_complete_recv(struct rnic_qp *qp)
 {
 	struct rnic_op *op = &qp->op;
@@ -334,7 +372,7 @@ static void rnic_complete_recv(struct rnic_qp *qp)
 	/* The consumer may post the next one as soon as it knows. */
 	spin_lock_irq(&peer->lock);
 	reset = peer->state == IB_QPS_RESET;
-	peer->rq_tail++;
+	rnic_recv_done(peer);
 	spin_unlock_irq(&peer->lock);
 
 	if (!reset)
@@ -661,16 +699,38 @@ static bool rnic_flush_recv(struct rnic_qp *qp)
 
 	spin_lock_irq(&qp->lock);
 	found = qp->state == IB_QPS_ERR && !qp->responding &&
-		qp->rq_tail != qp->rq_head;
+		(qp->srq_taken || qp->rq_tail != qp->rq_head);
 	if (found) {
-		wc.wr_id = rnic_rq_tail(qp)->wr_id;
-		qp->rq_tail++;
+		wc.wr_id = qp->srq_taken ? qp->srq_wqe.wr_id :
+					   rnic_rq_tail(qp)->wr_id;
+		rnic_recv_done(qp);
 	}
 	spin_unlock_irq(&qp->lock);
 
 	if (found)
 		rnic_cq_push(qp->ibqp.recv_cq, &wc, false);
 	return found;
+}
+
+/* Tell the consumer once that no WR of the shared receive queue will follow. */
+static void rnic_last_wqe(struct rnic_qp *qp)
+{
+	struct ib_event event = {
+		.device		= qp->ibqp.device,
+		.element.qp	= &qp->ibqp,
+		.event		= IB_EVENT_QP_LAST_WQE_REACHED,
+	};
+	bool last;
+
+	spin_lock_irq(&qp->lock);
+	last = qp->ibqp.srq && qp->state == IB_QPS_ERR && !qp->responding &&
+	       !qp->srq_taken && !qp->srq_last;
+	if (last)
+		qp->srq_last = true;
+	spin_unlock_irq(&qp->lock);
+
+	if (last)
+		qp->ibqp.event_handler(&event, qp->ibqp.qp_context);
 }
 
 /* Take the WR at the tail, unless it waits to be sent again */
@@ -710,7 +770,10 @@ static bool rnic_qp_step(struct rnic_qp *qp)
 		return !pending && rnic_op_continue(qp, state);
 	if (rnic_next_wr(qp))
 		return rnic_op_start(qp);
-	return rnic_flush_send(qp) || rnic_flush_recv(qp);
+	if (rnic_flush_send(qp) || rnic_flush_recv(qp))
+		return true;
+	rnic_last_wqe(qp);
+	return false;
 }
 
 /**

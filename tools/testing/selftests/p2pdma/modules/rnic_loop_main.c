@@ -22,6 +22,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/debugfs.h>
 #include <linux/module.h>
 #include <linux/netdevice.h>
 #include <linux/pci.h>
@@ -33,6 +34,27 @@
 static char *netdev = "dummy0";
 module_param(netdev, charp, 0444);
 MODULE_PARM_DESC(netdev, "Network device whose addresses the NIC has (default: dummy0)");
+
+/*
+ * nvme-rdma on the same device must not go by this limit, or it would never send
+ * a command that nvmet needs several MRs for. So the device can do integrity
+ * handover as well then, for which nvme-rdma goes by another limit.
+ */
+static unsigned int max_mr_pages = RNIC_MAX_MR_PAGES;
+module_param(max_mr_pages, uint, 0444);
+MODULE_PARM_DESC(max_mr_pages, "Pages that a consumer of memory registrations is told to use (default: 512)");
+
+/*
+ * A rule of iWARP. To be an iWARP device takes another connection manager, so
+ * it is ib_core.force_mr=1 that makes consumers obey.
+ */
+bool rnic_read_needs_mr;
+module_param_named(read_needs_mr, rnic_read_needs_mr, bool, 0444);
+MODULE_PARM_DESC(read_needs_mr, "Refuse RDMA READ to memory that is not registered (default: 0)");
+
+bool rnic_fail_read;
+module_param_named(fail_read, rnic_fail_read, bool, 0644);
+MODULE_PARM_DESC(fail_read, "Fail the next RDMA READ, then reset this parameter (default: 0)");
 
 /* Protects rnic_the_dev */
 static DEFINE_MUTEX(rnic_lock);
@@ -62,9 +84,16 @@ static int rnic_query_device(struct ib_device *ibdev,
 		.max_qp_rd_atom		= RNIC_MAX_RD_ATOMIC,
 		.max_qp_init_rd_atom	= RNIC_MAX_RD_ATOMIC,
 		.max_res_rd_atom	= RNIC_MAX_RD_ATOMIC * RNIC_MAX_QP,
-		.max_fast_reg_page_list_len = RNIC_MAX_MR_PAGES,
+		.max_srq		= RNIC_MAX_SRQ,
+		.max_srq_wr		= RNIC_MAX_WR,
+		.max_srq_sge		= RNIC_MAX_SGE,
+		.max_fast_reg_page_list_len = max_mr_pages,
 		.max_pkeys		= 1,
 	};
+	if (max_mr_pages < RNIC_MAX_MR_PAGES) {
+		attr->kernel_cap_flags |= IBK_INTEGRITY_HANDOVER;
+		attr->max_pi_fast_reg_page_list_len = RNIC_MAX_MR_PAGES;
+	}
 	return 0;
 }
 
@@ -157,18 +186,12 @@ static int rnic_destroy_ah(struct ib_ah *ibah, u32 flags)
 	return 0;
 }
 
-/* The RDMA core does not check whether a device has this. */
-static int rnic_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init,
-			   struct ib_udata *udata)
-{
-	return -EOPNOTSUPP;
-}
-
 static const struct ib_device_ops rnic_ops = {
 	.owner			= THIS_MODULE,
 	.driver_id		= RDMA_DRIVER_UNKNOWN,
 
 	.alloc_mr		= rnic_alloc_mr,
+	.alloc_mr_integrity	= rnic_alloc_mr_integrity,
 	.alloc_pd		= rnic_alloc_pd,
 	.create_ah		= rnic_create_ah,
 	.create_cq		= rnic_create_cq,
@@ -179,14 +202,17 @@ static const struct ib_device_ops rnic_ops = {
 	.destroy_ah		= rnic_destroy_ah,
 	.destroy_cq		= rnic_destroy_cq,
 	.destroy_qp		= rnic_destroy_qp,
+	.destroy_srq		= rnic_destroy_srq,
 	.get_dma_mr		= rnic_get_dma_mr,
 	.get_link_layer		= rnic_get_link_layer,
 	.get_port_immutable	= rnic_get_port_immutable,
 	.map_mr_sg		= rnic_map_mr_sg,
+	.map_mr_sg_pi		= rnic_map_mr_sg_pi,
 	.modify_qp		= rnic_modify_qp,
 	.poll_cq		= rnic_poll_cq,
 	.post_recv		= rnic_post_recv,
 	.post_send		= rnic_post_send,
+	.post_srq_recv		= rnic_post_srq_recv,
 	.query_device		= rnic_query_device,
 	.query_pkey		= rnic_query_pkey,
 	.query_port		= rnic_query_port,
@@ -246,6 +272,8 @@ static struct rnic_dev *rnic_create(struct dma_chan *chan)
 	xa_init_flags(&dev->qps, XA_FLAGS_ALLOC);
 	xa_init_flags(&dev->mrs, XA_FLAGS_ALLOC);
 	init_waitqueue_head(&dev->wait);
+	mutex_init(&dev->srqs_lock);
+	INIT_LIST_HEAD(&dev->srqs);
 
 	ret = -ENOMEM;
 	dev->wq = alloc_workqueue("rnic_loop",
@@ -256,6 +284,10 @@ static struct rnic_dev *rnic_create(struct dma_chan *chan)
 	ret = rnic_register(dev);
 	if (ret)
 		goto destroy_wq;
+
+	rnic_srq_create_debugfs(dev);
+	debugfs_create_atomic_t("registrations", 0444, dev->debugfs,
+				&dev->nr_reg);
 	return dev;
 
 destroy_wq:
@@ -269,6 +301,7 @@ static void rnic_destroy(struct rnic_dev *dev)
 {
 	struct dma_chan *chan = dev->chan;
 
+	debugfs_remove(dev->debugfs);
 	ib_unregister_device(&dev->ibdev);
 	destroy_workqueue(dev->wq);
 	xa_destroy(&dev->qps);
@@ -380,6 +413,9 @@ static struct notifier_block rnic_netdev_nb = {
 static int __init rnic_init(void)
 {
 	int ret;
+
+	if (!max_mr_pages || max_mr_pages > RNIC_MAX_MR_PAGES)
+		return -EINVAL;
 
 	ret = register_netdevice_notifier(&rnic_netdev_nb);
 	if (ret)

@@ -82,6 +82,21 @@ struct ib_mr *rnic_alloc_mr(struct ib_pd *ibpd, enum ib_mr_type mr_type,
 	return rnic_new_mr(ibpd, max_num_sg);
 }
 
+/* There is no integrity offload: such a region is allocated, but never mapped. */
+struct ib_mr *rnic_alloc_mr_integrity(struct ib_pd *ibpd, u32 max_data_sg,
+				      u32 max_meta_sg)
+{
+	return rnic_new_mr(ibpd, 0);
+}
+
+int rnic_map_mr_sg_pi(struct ib_mr *ibmr, struct scatterlist *data_sg,
+		      int data_nents, unsigned int *data_offset,
+		      struct scatterlist *meta_sg, int meta_nents,
+		      unsigned int *meta_offset)
+{
+	return -EOPNOTSUPP;
+}
+
 /* The RDMA core takes a device without this for one without kernel verbs. */
 struct ib_mr *rnic_reg_user_mr(struct ib_pd *ibpd, u64 start, u64 length,
 			       u64 virt_addr, int access, struct ib_dmah *dmah,
@@ -140,7 +155,7 @@ static struct rnic_mr *rnic_find_fast_mr(struct rnic_dev *dev, struct ib_pd *pd,
 	lockdep_assert_held(&dev->mrs.xa_lock);
 
 	mr = xa_load(&dev->mrs, key >> RNIC_KEY_SHIFT);
-	if (!mr || mr->everything || mr->pd != pd)
+	if (!mr || !mr->max_pages || mr->pd != pd)
 		return NULL;
 	return mr;
 }
@@ -173,6 +188,7 @@ int rnic_mr_register(struct rnic_dev *dev, struct ib_pd *pd, u32 key,
 		mr->access = access;
 		mr->key = key;
 		mr->valid = true;
+		atomic_inc(&dev->nr_reg);
 		ret = 0;
 	}
 	xa_unlock(&dev->mrs);

@@ -33,7 +33,9 @@ static int rnic_check_init(const struct ib_qp_init_attr *init)
 
 	if (init->qp_type != IB_QPT_RC && init->qp_type != IB_QPT_GSI)
 		return -EOPNOTSUPP;
-	if (init->create_flags || init->srq)
+	if (init->create_flags & ~IB_QP_CREATE_INTEGRITY_EN)
+		return -EOPNOTSUPP;
+	if (init->srq && init->qp_type != IB_QPT_RC)
 		return -EOPNOTSUPP;
 	if (cap->max_inline_data)
 		return -EINVAL;
@@ -134,6 +136,7 @@ int rnic_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *init,
 	INIT_WORK(&qp->work, rnic_qp_work);
 	timer_setup(&qp->timer, rnic_qp_timeout, 0);
 	qp->sq_sig_all = init->sq_sig_type == IB_SIGNAL_ALL_WR;
+	qp->srq_wqe.sge = qp->srq_sges;
 	qp->state = IB_QPS_RESET;
 
 	ret = rnic_alloc_queues(qp, &init->cap);
@@ -188,6 +191,8 @@ static void rnic_qp_reset(struct rnic_qp *qp)
 	spin_lock_irq(&qp->lock);
 	qp->sq_tail = qp->sq_head;
 	qp->rq_tail = qp->rq_head;
+	qp->srq_taken = false;
+	qp->srq_last = false;
 	spin_unlock_irq(&qp->lock);
 }
 
@@ -349,6 +354,7 @@ int rnic_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 	init->qp_context = ibqp->qp_context;
 	init->send_cq = ibqp->send_cq;
 	init->recv_cq = ibqp->recv_cq;
+	init->srq = ibqp->srq;
 	init->qp_type = ibqp->qp_type;
 	init->sq_sig_type = qp->sq_sig_all ? IB_SIGNAL_ALL_WR :
 					     IB_SIGNAL_REQ_WR;
@@ -463,7 +469,7 @@ int rnic_post_send(struct ib_qp *ibqp, const struct ib_send_wr *wr,
 static int rnic_check_recv(const struct rnic_qp *qp,
 			   const struct ib_recv_wr *wr)
 {
-	if (qp->state == IB_QPS_RESET)
+	if (qp->state == IB_QPS_RESET || qp->ibqp.srq)
 		return -EINVAL;
 	if (qp->rq_head - qp->rq_tail == qp->cap.max_recv_wr)
 		return -ENOMEM;
@@ -472,11 +478,17 @@ static int rnic_check_recv(const struct rnic_qp *qp,
 	return 0;
 }
 
+void rnic_copy_recv(struct rnic_rwqe *wqe, const struct ib_recv_wr *wr)
+{
+	wqe->wr_id = wr->wr_id;
+	wqe->num_sge = wr->num_sge;
+	memcpy(wqe->sge, wr->sg_list, wr->num_sge * sizeof(*wqe->sge));
+}
+
 int rnic_post_recv(struct ib_qp *ibqp, const struct ib_recv_wr *wr,
 		   const struct ib_recv_wr **bad_wr)
 {
 	struct rnic_qp *qp = to_rnic_qp(ibqp);
-	struct rnic_rwqe *wqe;
 	unsigned long flags;
 	int ret = 0;
 
@@ -485,11 +497,8 @@ int rnic_post_recv(struct ib_qp *ibqp, const struct ib_recv_wr *wr,
 		ret = rnic_check_recv(qp, wr);
 		if (ret)
 			break;
-		wqe = &qp->rq[qp->rq_head++ & (qp->cap.max_recv_wr - 1)];
-		wqe->wr_id = wr->wr_id;
-		wqe->num_sge = wr->num_sge;
-		memcpy(wqe->sge, wr->sg_list,
-		       wr->num_sge * sizeof(*wqe->sge));
+		rnic_copy_recv(&qp->rq[qp->rq_head++ &
+				       (qp->cap.max_recv_wr - 1)], wr);
 	}
 	/* To be flushed */
 	if (qp->state == IB_QPS_ERR)

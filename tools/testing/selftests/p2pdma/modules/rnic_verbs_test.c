@@ -18,6 +18,7 @@
 #include <linux/vmalloc.h>
 #include <rdma/ib_cache.h>
 #include <rdma/ib_verbs.h>
+#include <rdma/rw.h>
 
 static char *device = "rnic0";
 module_param(device, charp, 0444);
@@ -26,9 +27,14 @@ MODULE_PARM_DESC(device, "RDMA device to test (default: rnic0)");
 #define VT_BUF_SIZE	SZ_2M
 /* So many that a copy to all of them takes a while */
 #define VT_MR_PAGES	256
+#define VT_MAX_MR_PAGES	512
 #define VT_MR_OFFSET	1357
 #define VT_MR_LEN	(VT_MR_PAGES * SZ_4K - VT_MR_OFFSET - 77)
 #define VT_QUEUE	64
+#define VT_RW_CTXS	64
+#define VT_CHUNKS	5
+#define VT_CHUNK_PAGES	40
+#define VT_CHUNK_LEN	(VT_CHUNK_PAGES * PAGE_SIZE)
 #define VT_SGES		4
 #define VT_LOG_SIZE	SZ_64K
 #define VT_TIMEOUT_MS	20000
@@ -60,6 +66,9 @@ struct vt {
 	struct vt_end			a;
 	struct vt_end			b;
 	struct ib_mr			*mr;
+	struct ib_srq			*srq;
+	struct completion		last_wqe;
+	bool				rw_mrs;
 	u8				rnr_retry;
 	int				qp_access;
 };
@@ -1055,18 +1064,285 @@ static int vt_test_bad_wrs(struct vt *t)
 				    -EOPNOTSUPP);
 }
 
-static int vt_test_no_srq(struct vt *t)
+/* A region has as many pages as it was allocated with. */
+static int vt_test_mr_pages(struct vt *t)
 {
-	struct ib_srq_init_attr init = {
-		.attr.max_wr	= 16,
-		.attr.max_sge	= 1,
-		.srq_type	= IB_SRQT_BASIC,
-	};
-	struct ib_srq *srq = ib_create_srq(t->pd, &init);
+	unsigned int offset = 0;
+	struct scatterlist sg[3];
+	struct ib_mr *mr;
+	int i, ret;
 
-	return vt_expect_ret("ib_create_srq", PTR_ERR_OR_ZERO(srq),
-			     -EOPNOTSUPP);
+	mr = ib_alloc_mr(t->pd, IB_MR_TYPE_MEM_REG, VT_MAX_MR_PAGES + 1);
+	ret = vt_expect_ret("too many pages", PTR_ERR_OR_ZERO(mr), -EINVAL);
+	if (ret)
+		return ret;
+
+	mr = ib_alloc_mr(t->pd, IB_MR_TYPE_MEM_REG, 2);
+	if (IS_ERR(mr))
+		return vt_fail("ib_alloc_mr: %pe", mr);
+
+	sg_init_table(sg, ARRAY_SIZE(sg));
+	for (i = 0; i < ARRAY_SIZE(sg); i++) {
+		sg_dma_address(&sg[i]) = t->dst.dma + 2 * i * SZ_4K;
+		sg_dma_len(&sg[i]) = SZ_4K;
+	}
+	ret = vt_expect_ret("one page too many",
+			    ib_map_mr_sg(mr, sg, 3, NULL, SZ_4K), 2);
+	sg_dma_len(&sg[0]) = 3 * SZ_4K;
+	ret = ret ?: vt_expect_ret("one segment too long",
+				   ib_map_mr_sg(mr, sg, 1, &offset, SZ_4K), 0);
+	if (!ret && !offset)
+		ret = vt_fail("nothing of the segment is mapped");
+	ib_dereg_mr(mr);
+	return ret;
 }
+
+static int vt_srq_recv(struct vt *t, u64 id, struct ib_sge *sge, int num_sge,
+		       int expected)
+{
+	struct ib_recv_wr wr = {
+		.wr_id		= id,
+		.sg_list	= sge,
+		.num_sge	= num_sge,
+	};
+
+	return vt_expect_ret("ib_post_srq_recv",
+			     ib_post_srq_recv(t->srq, &wr, NULL), expected);
+}
+
+static int vt_test_srq(struct vt *t)
+{
+	struct ib_sge from = vt_sge(t, &t->src, 5, 5001);
+	struct ib_sge to[] = {
+		vt_sge(t, &t->dst, 3, 4999),
+		vt_sge(t, &t->dst, 8191, 2),
+		vt_sge(t, &t->dst, 20001, 5001),
+	};
+	struct ib_rdma_wr wr = vt_wr(1, IB_WR_SEND, &from, 1);
+
+	vt_model_dst(t, 3, 5, 4999);
+	vt_model_dst(t, 8191, 5004, 2);
+	vt_model_dst(t, 20001, 5, 5001);
+	return vt_srq_recv(t, 2, to, 2, 0) ?: vt_srq_recv(t, 3, to + 2, 1, 0) ?:
+	       vt_srq_recv(t, 4, to, 1, 0) ?:
+	       vt_send(&t->a, &wr) ?: vt_expect(t->b.rcq, 2, IB_WC_SUCCESS) ?:
+	       vt_send(&t->a, &wr) ?: vt_expect(t->b.rcq, 3, IB_WC_SUCCESS) ?:
+	       vt_expect(t->a.scq, 1, IB_WC_SUCCESS) ?:
+	       vt_expect(t->a.scq, 1, IB_WC_SUCCESS) ?:
+	       vt_expect_none(t->b.rcq);
+}
+
+static int vt_wait_last_wqe(struct vt *t)
+{
+	if (wait_for_completion_timeout(&t->last_wqe, HZ))
+		return 0;
+	return vt_fail("no \"last WQE reached\"");
+}
+
+/* What no queue pair has taken stays in the shared queue. */
+static int vt_test_srq_err(struct vt *t)
+{
+	struct ib_sge to = vt_sge(t, &t->dst, 1, 10);
+	struct ib_recv_wr recv = { };
+	int ret;
+
+	ret = vt_srq_recv(t, 2, &to, 1, 0) ?:
+	      vt_expect_ret("receive of a queue pair",
+			    ib_post_recv(t->b.qp, &recv, NULL), -EINVAL) ?:
+	      vt_to_err(&t->b) ?: vt_wait_last_wqe(t) ?:
+	      vt_expect_none(t->b.rcq);
+	if (!ret && completion_done(&t->last_wqe))
+		ret = vt_fail("another \"last WQE reached\"");
+	return ret;
+}
+
+static int vt_test_srq_late(struct vt *t)
+{
+	struct ib_sge from = vt_sge(t, &t->src, 1, 10);
+	struct ib_sge to = vt_sge(t, &t->dst, 1900001, 10);
+	struct ib_rdma_wr wr = vt_wr(1, IB_WR_SEND, &from, 1);
+	int ret = vt_send(&t->a, &wr);
+
+	if (ret)
+		return ret;
+
+	vt_model_dst(t, 1900001, 1, 10);
+	msleep(50);
+	return vt_expect_none(t->a.scq) ?: vt_srq_recv(t, 2, &to, 1, 0) ?:
+	       vt_expect(t->b.rcq, 2, IB_WC_SUCCESS) ?:
+	       vt_expect(t->a.scq, 1, IB_WC_SUCCESS);
+}
+
+static int vt_test_srq_empty(struct vt *t)
+{
+	struct ib_sge from = vt_sge(t, &t->src, 1, 10);
+	struct ib_rdma_wr wr = vt_wr(1, IB_WR_SEND, &from, 1);
+
+	return vt_refused(t, &wr, IB_WC_RNR_RETRY_EXC_ERR, IB_QPS_RTS);
+}
+
+static int vt_test_srq_too_long(struct vt *t)
+{
+	struct ib_sge from = vt_sge(t, &t->src, 1, 21);
+	struct ib_sge to = vt_sge(t, &t->dst, 1, 20);
+	struct ib_rdma_wr wr = vt_wr(1, IB_WR_SEND, &from, 1);
+
+	return vt_srq_recv(t, 2, &to, 1, 0) ?: vt_srq_recv(t, 3, &to, 1, 0) ?:
+	       vt_refused(t, &wr, IB_WC_REM_INV_REQ_ERR, IB_QPS_ERR) ?:
+	       vt_expect(t->b.rcq, 2, IB_WC_LOC_LEN_ERR) ?:
+	       vt_wait_last_wqe(t) ?: vt_expect_none(t->b.rcq);
+}
+
+static int vt_test_srq_full(struct vt *t)
+{
+	struct ib_sge sge[VT_SGES + 1] = { };
+	int i, ret;
+
+	ret = vt_srq_recv(t, 1, sge, VT_SGES + 1, -EINVAL);
+	for (i = 0; !ret && i < VT_QUEUE; i++)
+		ret = vt_srq_recv(t, i, NULL, 0, 0);
+	return ret ?: vt_srq_recv(t, i, NULL, 0, -ENOMEM);
+}
+
+/* --- the RDMA core's API for transfers, on a queue pair with MRs or without --- */
+
+/* MRs that a range takes; without registrations it is one work request. */
+static u32 vt_rw_ops(struct vt *t, u64 addr, u64 len)
+{
+	u32 max = min(t->dev->attrs.max_fast_reg_page_list_len, 256U);
+
+	if (!t->rw_mrs)
+		return 1;
+	return DIV_ROUND_UP(PFN_UP(offset_in_page(addr) + len), max);
+}
+
+static int vt_rw_post(struct vt *t, struct rdma_rw_ctx *ctx, u32 nr_ops)
+{
+	struct ib_cqe cqe;
+	int ret;
+
+	if (ctx->nr_ops != nr_ops)
+		return vt_fail("%u operations, expected %u", ctx->nr_ops,
+			       nr_ops);
+
+	ret = rdma_rw_ctx_post(ctx, t->a.qp, 1, &cqe, NULL);
+	return vt_expect_ret("rdma_rw_ctx_post", ret, 0) ?:
+	       vt_expect(t->a.scq, (uintptr_t)&cqe, IB_WC_SUCCESS);
+}
+
+static int vt_rw_end(struct vt *t, int ret)
+{
+	if (!ret && t->a.qp->mrs_used)
+		ret = vt_fail("%d MRs are not back", t->a.qp->mrs_used);
+	return ret;
+}
+
+static int vt_rw_sg(struct vt *t, struct scatterlist *sg, u32 offset,
+		    enum dma_data_direction dir)
+{
+	u64 len = VT_CHUNKS * VT_CHUNK_LEN - offset;
+	struct rdma_rw_ctx ctx;
+	int ret;
+
+	ret = rdma_rw_ctx_init(&ctx, t->a.qp, 1, sg, VT_CHUNKS, offset,
+			       t->mr->iova, t->mr->rkey, dir);
+	if (ret < 0)
+		return vt_fail("rdma_rw_ctx_init: %d", ret);
+
+	/* Segments are whole pages, so the number of operations is the same. */
+	ret = vt_rw_post(t, &ctx, t->rw_mrs ? vt_rw_ops(t, offset, len) :
+					      ctx.nr_ops);
+	rdma_rw_ctx_destroy(&ctx, t->a.qp, 1, sg, VT_CHUNKS, dir);
+	return vt_rw_end(t, ret);
+}
+
+/* Write from an odd offset in segments of several pages, and read it back. */
+static int vt_rw_chunks(struct vt *t, struct scatterlist *sg, u8 **chunk)
+{
+	const u32 offset = 1357;
+	int i, ret;
+
+	for (i = 0; i < VT_CHUNKS; i++)
+		memcpy(chunk[i], t->src.model + i * VT_CHUNK_LEN, VT_CHUNK_LEN);
+	vt_model_mr(t, 0, offset, VT_CHUNKS * VT_CHUNK_LEN - offset);
+	ret = vt_rw_sg(t, sg, offset, DMA_TO_DEVICE) ?: vt_compare(t);
+	if (ret)
+		return ret;
+
+	for (i = 0; i < VT_CHUNKS; i++)
+		memset(chunk[i] + (i ? 0 : offset), 0,
+		       VT_CHUNK_LEN - (i ? 0 : offset));
+	ret = vt_rw_sg(t, sg, offset, DMA_FROM_DEVICE);
+	for (i = 0; !ret && i < VT_CHUNKS; i++)
+		if (memcmp(chunk[i], t->src.model + i * VT_CHUNK_LEN,
+			   VT_CHUNK_LEN))
+			ret = vt_fail("segment %d is not what was written", i);
+	return ret;
+}
+
+static int vt_test_rw_sg(struct vt *t)
+{
+	struct scatterlist sg[VT_CHUNKS];
+	u8 *chunk[VT_CHUNKS] = { };
+	int i, ret;
+
+	sg_init_table(sg, VT_CHUNKS);
+	ret = vt_reg_mr(t, VT_ALL_ACCESS);
+	for (i = 0; !ret && i < VT_CHUNKS; i++) {
+		chunk[i] = alloc_pages_exact(VT_CHUNK_LEN, GFP_KERNEL);
+		if (!chunk[i])
+			ret = vt_fail("no memory");
+		else
+			sg_set_buf(&sg[i], chunk[i], VT_CHUNK_LEN);
+	}
+	ret = ret ?: vt_rw_chunks(t, sg, chunk);
+	for (i = 0; i < VT_CHUNKS; i++)
+		if (chunk[i])
+			free_pages_exact(chunk[i], VT_CHUNK_LEN);
+	return ret;
+}
+
+#ifdef CONFIG_BLK_DMA_ADDR
+static int vt_rw_addr(struct vt *t, u32 off, u32 len,
+		      enum dma_data_direction dir)
+{
+	dma_addr_t addr = t->src.dma + off;
+	struct rdma_rw_ctx ctx;
+	int ret;
+
+	ret = rdma_rw_ctx_init_addr(&ctx, t->a.qp, 1, addr, len, t->mr->iova,
+				    t->mr->rkey, dir);
+	if (ret < 0)
+		return vt_fail("rdma_rw_ctx_init_addr: %d", ret);
+
+	ret = vt_rw_post(t, &ctx, vt_rw_ops(t, addr, len));
+	rdma_rw_ctx_destroy_addr(&ctx, t->a.qp);
+	return vt_rw_end(t, ret);
+}
+
+static int vt_test_rw_addr(struct vt *t)
+{
+	static const struct { u32 off, len; } ranges[] = {
+		{ 1, 1 }, { SZ_4K - 1, 2 }, { SZ_4K, SZ_64K },
+		{ SZ_4K, SZ_64K + 1 }, { SZ_4K - 1, SZ_64K + 1 },
+		{ 12345, VT_MR_LEN }, { 0, VT_MR_LEN },
+	};
+	int i, ret = vt_reg_mr(t, VT_ALL_ACCESS);
+
+	for (i = 0; !ret && i < ARRAY_SIZE(ranges); i++) {
+		vt_model_mr(t, 0, ranges[i].off, ranges[i].len);
+		ret = vt_rw_addr(t, ranges[i].off, ranges[i].len,
+				 DMA_TO_DEVICE) ?: vt_compare(t);
+		if (ret)
+			break;
+		/* Elsewhere, or nobody would see whether it was read. */
+		vt_model_read(t, ranges[i].off + 7, 0, ranges[i].len);
+		ret = vt_rw_addr(t, ranges[i].off + 7, ranges[i].len,
+				 DMA_FROM_DEVICE) ?: vt_compare(t);
+	}
+	return ret;
+}
+#endif /* CONFIG_BLK_DMA_ADDR */
 
 /* Everything goes away while copies are running, in the wrong order. */
 static int vt_test_destroy(struct vt *t)
@@ -1089,6 +1365,8 @@ static const struct vt_case {
 	const char	*name;
 	int		(*run)(struct vt *t);
 	bool		unconnected;
+	bool		srq;
+	bool		rw;
 	int		qp_access;
 	u8		rnr_retry;
 } vt_cases[] = {
@@ -1131,7 +1409,20 @@ static const struct vt_case {
 	{ "states", vt_test_states, .unconnected = true },
 	{ "queues full", vt_test_queue_full, .rnr_retry = 7 },
 	{ "malformed WRs", vt_test_bad_wrs },
-	{ "no shared receive queues", vt_test_no_srq },
+	{ "pages of a region", vt_test_mr_pages },
+	{ "shared receive queue", vt_test_srq, .srq = true },
+	{ "shared receive queue, error state", vt_test_srq_err, .srq = true },
+	{ "shared receive queue, receiver ready late", vt_test_srq_late,
+	  .srq = true, .rnr_retry = 7 },
+	{ "shared receive queue empty", vt_test_srq_empty, .srq = true,
+	  .rnr_retry = 2 },
+	{ "shared receive queue, message too long", vt_test_srq_too_long,
+	  .srq = true },
+	{ "shared receive queue full", vt_test_srq_full, .srq = true },
+	{ "transfers of long segments", vt_test_rw_sg, .rw = true },
+#ifdef CONFIG_BLK_DMA_ADDR
+	{ "transfers of ranges", vt_test_rw_addr, .rw = true },
+#endif
 	{ "destroy while copying", vt_test_destroy },
 };
 
@@ -1146,16 +1437,46 @@ static void vt_free_end(struct vt_end *end)
 	*end = (struct vt_end) { };
 }
 
-static int vt_alloc_end(struct vt *t, struct vt_end *end)
+static void vt_qp_event(struct ib_event *event, void *context)
+{
+	struct vt *t = context;
+
+	if (event->event == IB_EVENT_QP_LAST_WQE_REACHED)
+		complete(&t->last_wqe);
+}
+
+static int vt_alloc_srq(struct vt *t)
+{
+	struct ib_srq_init_attr init = {
+		.attr.max_wr	= VT_QUEUE,
+		.attr.max_sge	= VT_SGES,
+		.srq_type	= IB_SRQT_BASIC,
+	};
+	struct ib_srq *srq = ib_create_srq(t->pd, &init);
+
+	if (IS_ERR(srq))
+		return vt_fail("ib_create_srq: %pe", srq);
+
+	init_completion(&t->last_wqe);
+	t->srq = srq;
+	return 0;
+}
+
+static int vt_alloc_end(struct vt *t, struct vt_end *end, struct ib_srq *srq,
+			u32 rdma_ctxs)
 {
 	struct ib_qp_init_attr init = {
 		.cap.max_send_wr	= VT_QUEUE,
 		.cap.max_recv_wr	= VT_QUEUE,
 		.cap.max_send_sge	= VT_SGES,
+		.cap.max_rdma_ctxs	= rdma_ctxs,
 		.cap.max_recv_sge	= VT_SGES,
 		.sq_sig_type		= IB_SIGNAL_REQ_WR,
 		.qp_type		= IB_QPT_RC,
 		.port_num		= 1,
+		.srq			= srq,
+		.event_handler		= vt_qp_event,
+		.qp_context		= t,
 	};
 	struct ib_qp *qp;
 
@@ -1193,7 +1514,9 @@ static int vt_setup_case(struct vt *t, const struct vt_case *c)
 		t->mr = NULL;
 		return vt_fail("ib_alloc_mr failed");
 	}
-	return vt_alloc_end(t, &t->a) ?: vt_alloc_end(t, &t->b) ?:
+	return (c->srq ? vt_alloc_srq(t) : 0) ?:
+	       vt_alloc_end(t, &t->a, NULL, c->rw ? VT_RW_CTXS : 0) ?:
+	       vt_alloc_end(t, &t->b, t->srq, 0) ?:
 	       (c->unconnected ? 0 : vt_connect(t));
 }
 
@@ -1202,9 +1525,14 @@ static void vt_run_case(struct vt *t, int nr)
 	const struct vt_case *c = &vt_cases[nr];
 	int ret;
 
-	ret = vt_setup_case(t, c) ?: c->run(t) ?: vt_compare(t);
+	ret = vt_setup_case(t, c);
+	t->rw_mrs = !ret && !list_empty(&t->a.qp->rdma_mrs);
+	ret = ret ?: c->run(t) ?: vt_compare(t);
 	vt_free_end(&t->a);
 	vt_free_end(&t->b);
+	if (t->srq)
+		ib_destroy_srq(t->srq);
+	t->srq = NULL;
 	if (t->mr)
 		ib_dereg_mr(t->mr);
 	vt_print("%sok %d %s\n", ret ? "not " : "", nr + 1, c->name);

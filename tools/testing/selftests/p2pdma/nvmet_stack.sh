@@ -1,0 +1,384 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# A target whose namespace is a stack of block devices: a multipath head, md arrays, and
+# these on top of each other.  All I/O stays in peer-to-peer memory while paths fail, go
+# and come back, and while members fail and are replaced.  Works on kernels without
+# DMA-address bios too, whose page based path it then tests.
+#
+# Boot with nvme_core.multipath=Y.
+
+# shellcheck source=lib.sh
+. "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+PCI=/sys/bus/pci/devices
+NVME=/sys/bus/pci/drivers/nvme
+TIMEOUT=/sys/module/nvme_core/parameters/io_timeout
+
+# --- the stacks ---
+
+both_paths_live()
+{
+	local state
+
+	for state in "$(p2p_subsystem path0 path1)"/nvme*/state; do
+		[[ $(< "$state") == live ]] || return
+	done
+	(($(path_disks | wc -l) == 2))
+}
+
+# The hidden disks of the two paths
+path_disks()
+{
+	ls -d "$PCI/$(p2p_device path0)"/nvme/nvme*/nvme*c*n* \
+	      "$PCI/$(p2p_device path1)"/nvme/nvme*/nvme*c*n* 2> /dev/null
+}
+
+# path_ios NAME: reads and writes that went down this path
+path_ios()
+{
+	awk '{ print $1 + $5 }' "$PCI/$(p2p_device "$1")"/nvme/nvme*/nvme*c*n*/stat
+}
+
+# failovers: of both paths
+failovers()
+{
+	cat "$PCI"/*/nvme/nvme*/nvme*c*n*/diag/multipath_failover_count 2> /dev/null |
+		awk '{ n += $1 } END { print n + 0 }'
+}
+
+# add_member DISK [SLOT]: to the array $md; without a slot it is a spare
+add_member()
+{
+	local member=$md/dev-${1##*/}
+
+	echo "$(< "/sys/block/${1##*/}"/dev)" > "$md"/new_dev &&
+		echo $((sectors / 2)) > "$member"/size || return
+	[[ ! $2 ]] || echo "$2" > "$member"/slot
+}
+
+# make_array LEVEL SECTORS DISK...: sets $array, $md and $sectors
+make_array()
+{
+	local level=$1 slot=0 disk
+
+	sectors=$2
+	shift 2
+	# A name is not free at once when its array has gone.
+	array=md_$level$RANDOM
+	modprobe md-mod && modprobe "$level" || return
+	echo "$array" > /sys/module/md_mod/parameters/new_array || return
+	md=/sys/block/$array/md
+	echo "$level" > "$md"/level && echo none > "$md"/metadata_version &&
+		echo $# > "$md"/raid_disks || return
+	[[ $level == raid1 ]] || echo 65536 > "$md"/chunk_size || return
+	[[ $level != raid10 ]] || echo $((1 << 8 | 2)) > "$md"/layout || return
+	for disk; do
+		add_member "$disk" $((slot++)) || return
+	done
+	echo $((sectors / 2)) > "$md"/component_size || return
+	[[ $level == raid0 ]] || echo none > "$md"/resync_start || return
+	echo active > "$md"/array_state
+}
+
+remove_array()
+{
+	p2p_wait 10 clear_array
+}
+
+clear_array()
+{
+	{ echo clear > "$md"/array_state; } 2> /dev/null
+}
+
+# use DISK: export it with peer-to-peer memory, and connect
+use()
+{
+	stack=$1
+	echo -n "$stack" > "$P2P_NS"/device_path && p2p_set_provider "$provider" &&
+		p2p_connect
+}
+
+unuse()
+{
+	p2p_disconnect && echo 0 > "$P2P_NS"/enable
+}
+
+# --- what is tried with each ---
+
+# The data is where it belongs, and crossed the BAR, all of it if this kernel can tell.
+transfers()
+{
+	local ios served fallbacks tag=stack$RANDOM$RANDOM
+
+	p2p_scrub p2pmem0 || return
+	ios=$(p2p_ios "$remote")
+	served=$(p2p_stat requests)
+	fallbacks=$(p2p_stat fallbacks)
+	p2p_fill "$remote" $tag --size=8m --bs=128k --iodepth=8 || return
+	[[ ! -e $P2PDMA_CTL ]] || p2p_witness p2pmem0 $tag || return
+	p2p_check "$stack" $tag --size=8m --bs=128k || return
+	p2p_check "$remote" $tag --size=8m --bs=128k --iodepth=8 || return
+	p2p_verify || return
+	((has_dma_bios)) || return 0
+	ios=$(($(p2p_ios "$remote") - ios))
+	served=$(($(p2p_stat requests) - served))
+	fallbacks=$(($(p2p_stat fallbacks) - fallbacks))
+	((ios == served && !fallbacks)) && return
+	ktap_print_msg "$ios requests, $served served from the BAR, $fallbacks not"
+	return 1
+}
+
+# during COMMAND...: while verified load runs, which sees no error
+during()
+{
+	local status=0
+
+	p2p_start_verified_load || return
+	"$@" || status=1
+	p2p_end_verified_load && return $status
+}
+
+rebind()
+{
+	local address
+
+	address=$(p2p_device "$1")
+	timeout "$P2P_LIMIT" bash -c "echo $address > $NVME/unbind" &&
+		sleep 0.5 &&
+		timeout "$P2P_LIMIT" bash -c "echo $address > $NVME/bind" &&
+		p2p_wait "$P2P_LIMIT" both_paths_live
+}
+
+# Where the last mapping of a device is, as the kernel said
+base_of()
+{
+	dmesg | sed -n "s/.*p2pmem .* mapped for $(p2p_device "$1") at \(0x[0-9a-f]*\).*/\1/p" |
+		tail -n1
+}
+
+# With an IOMMU, equal addresses would hide that one is taken for the other.  What a
+# drive gets depends on what else it had mapped when its memory was.
+bases_differ()
+{
+	local i first second
+
+	for ((i = 0; i < 6; i++)); do
+		first=$(base_of path0)
+		second=$(base_of path1)
+		[[ $first && $second && $first != "$second" ]] && break
+		during rebind "path$((i & 1))" || return
+	done
+	ktap_print_msg "mapped for path0 at ${first:-?}, for path1 at ${second:-?}"
+	[[ $first && $second && $first != "$second" ]] && transfers
+}
+
+policy()
+{
+	local before0 before1
+
+	echo "$1" > "$(p2p_subsystem path0 path1)"/iopolicy || return
+	before0=$(path_ios path0)
+	before1=$(path_ios path1)
+	transfers || return
+	before0=$(($(path_ios path0) - before0))
+	before1=$(($(path_ios path1) - before1))
+	ktap_print_msg "$1: $before0 I/Os by path0, $before1 by path1"
+	[[ $1 == numa ]] || ((before0 && before1))
+}
+
+path_rebound()
+{
+	local name
+
+	for name in path0 path1 path0; do
+		during rebind "$name" || return
+	done
+	transfers
+}
+
+path_reset()
+{
+	local name controller
+
+	for name in path0 path1; do
+		controller=$(echo "$PCI/$(p2p_device "$name")"/nvme/nvme*)
+		during timeout "$P2P_LIMIT" bash -c \
+			"echo 1 > $controller/reset_controller" || return
+	done
+	p2p_wait "$P2P_LIMIT" both_paths_live && transfers
+}
+
+plug_back()
+{
+	p2p_pull path0 && sleep 0.5 && p2p_plug path0 &&
+		p2p_wait "$P2P_LIMIT" both_paths_live
+}
+
+path_pulled()
+{
+	during plug_back && transfers
+}
+
+# A path whose drive cannot do DMA any more: what is in flight fails over.
+lose_master()
+{
+	setpci -s "$(p2p_device path0)" COMMAND=0:4 && p2p_wait "$P2P_LIMIT" failed_over
+}
+
+failed_over()
+{
+	(($(failovers) > before))
+}
+
+# The time-out is that of queues that are made from now on.
+failover()
+{
+	local before timeout result=0
+
+	timeout=$(< "$TIMEOUT")
+	echo 2 > "$TIMEOUT"
+	rebind path0 && before=$(failovers) && during lose_master || result=1
+	echo "$timeout" > "$TIMEOUT"
+	ktap_print_msg "failed over $(($(failovers) - before)) times"
+	rebind path0 && transfers && return $result
+}
+
+# replaced DISK: it fails, the array goes on without it, and it comes back as a new one
+replaced()
+{
+	during fail_member "$md/dev-${1##*/}" || return
+	(($(< "$md"/degraded) == 1)) && transfers || return
+	# What was written while the array was degraded goes to the new member.
+	during add_member "$1" || return
+	echo recover > "$md"/sync_action
+	p2p_wait "$P2P_LIMIT" is_complete && transfers && members_equal "$1"
+}
+
+fail_member()
+{
+	echo faulty > "$1"/state && p2p_wait 10 remove_member "$1"
+}
+
+remove_member()
+{
+	{ echo remove > "$1"/state; } 2> /dev/null
+}
+
+is_complete()
+{
+	[[ $(< "$md"/degraded) == 0 && $(< "$md"/sync_action) == idle ]]
+}
+
+# members_equal DISK...: do all begin like the array?
+members_equal()
+{
+	local disk
+
+	for disk; do
+		cmp -n $((8 << 20)) "$disk" "/dev/$array" || return
+	done
+}
+
+raid1_members_equal()
+{
+	transfers && members_equal "$drive0" "$drive1"
+}
+
+# on_array NAME LEVEL SECTORS DISK...: the two results that all arrays have
+on_array()
+{
+	local name=$1
+
+	shift
+	ktap_test_result "$name: set up" set_up_array "$@"
+	ktap_test_result "$name: served from the BAR" transfers
+}
+
+set_up_array()
+{
+	make_array "$@" && use "/dev/$array"
+}
+
+tear_down_array()
+{
+	unuse && remove_array
+}
+
+# A member that only takes pages
+refuses_member()
+{
+	local result=1
+
+	modprobe null_blk nr_devices=1 gb=1 && make_array raid1 131072 "$drive0" /dev/nullb0 ||
+		return
+	echo -n "/dev/$array" > "$P2P_NS"/device_path
+	p2p_mark_log
+	p2p_set_provider "$provider" ||
+		p2p_logged "peer-to-peer DMA is not supported by the driver of /dev/$array" &&
+		result=0
+	remove_array && rmmod null_blk && return $result
+}
+
+only_with_dma_bios() # NAME COMMAND...
+{
+	if ((has_dma_bios)); then
+		ktap_test_result "$@"
+	else
+		ktap_test_skip "$1: this kernel makes no mappings"
+	fi
+}
+
+bases_result()
+{
+	if ((!has_dma_bios)) || ! grep -qs translated /sys/kernel/iommu_groups/*/type &&
+	   ! grep -qs DMA /sys/kernel/iommu_groups/*/type; then
+		ktap_test_skip "the paths have different addresses: they have no IOVAs"
+	else
+		ktap_test_result "the paths have different addresses" bases_differ
+	fi
+}
+
+ktap_print_header
+p2p_require p2pmem0 drive0 drive1 path0 path1 engine
+p2p_require_tools fio nvme ip setpci
+[[ $(< /sys/module/nvme_core/parameters/multipath) == Y ]] ||
+	p2p_skip_all "boot with nvme_core.multipath=Y"
+provider=$(p2p_device p2pmem0)
+drive0=$(p2p_disk drive0)
+drive1=$(p2p_disk drive1)
+shared=$(p2p_head_disk path0 path1) || p2p_skip_all "path0 and path1 share no namespace"
+has_dma_bios=0
+p2p_has_dma_bios && has_dma_bios=1
+ktap_set_plan 23
+p2p_set_up_disk "$shared" && use "$shared" ||
+	ktap_exit_fail_msg "cannot set up the target"
+
+ktap_test_result "multipath: served from the BAR" transfers
+ktap_test_result "multipath: round-robin" policy round-robin
+ktap_test_result "multipath: paths unbound and bound" path_rebound
+bases_result
+ktap_test_result "multipath: queue-depth" policy queue-depth
+ktap_test_result "multipath: paths reset" path_reset
+ktap_test_result "multipath: failover" failover
+ktap_test_result "multipath: path pulled and plugged" path_pulled
+unuse
+
+on_array "raid0" raid0 131072 "$drive0" "$drive1"
+tear_down_array
+on_array "raid1" raid1 131072 "$drive0" "$drive1"
+ktap_test_result "raid1: members are equal" raid1_members_equal
+ktap_test_result "raid1: member replaced" replaced "$drive1"
+tear_down_array
+on_array "raid10" raid10 131072 "$drive0" "$drive1"
+ktap_test_result "raid10: member replaced" replaced "$drive0"
+tear_down_array
+on_array "raid1 with a multipath member" raid1 65536 "$drive0" "$shared"
+ktap_test_result "raid1 with a multipath member: paths unbound and bound" path_rebound
+ktap_test_result "raid1 with a multipath member: members are equal" \
+	members_equal "$drive0" "$shared"
+tear_down_array
+only_with_dma_bios "array with a member that takes only pages" refuses_member
+ktap_test_result "all memory is back in the pool" p2p_wait 10 p2p_pool_is_free "$provider"
+p2p_remove_target
+ktap_finished
