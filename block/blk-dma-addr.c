@@ -69,8 +69,9 @@ static void bio_start_dma_addr(struct bio *bio, struct dma_premap *map)
  * @len: length of the range in bytes
  *
  * The first call makes @bio one that has DMA addresses (%REQ_DMA_ADDR).  From then
- * on nothing else can be added to it, neither pages nor ranges of another mapping.
- * The flag must not be cleared: without it, the bio_vecs would be taken for pages.
+ * on nothing else may be added to it: ranges of another mapping are refused here,
+ * pages are a bug of the caller that nobody looks for.  The flag must not be
+ * cleared: without it, the bio_vecs would be taken for pages.
  *
  * Each device that @bio reaches uses its own mapping of the memory, see &struct
  * dma_premap.  If it has none, or cannot take such a bio, then @bio ends with
@@ -184,9 +185,9 @@ static bool bio_needs_cpu_pi(struct bio *bio)
  * bio_can_use_dma_addr - may the device of this bio use its DMA addresses?
  * @bio: bio with %REQ_DMA_ADDR that has entered the queue of the device
  *
- * Everything below relies on this, and it holds until @bio has ended: neither the
- * limits of the queue nor the mappings of its device change as long as a bio is in
- * the queue.
+ * Everything below relies on this, and it holds until @bio has ended: as long as a
+ * bio is in the queue and its submitter keeps the memory, neither the limits of the
+ * queue nor the mappings of its device change.
  *
  * Return: %false, with the reason in the log, if not.
  */
@@ -195,7 +196,7 @@ bool bio_can_use_dma_addr(struct bio *bio)
 	if (!bdev_get_queue(bio->bi_bdev)->dma_dev)
 		return bio_refuse_dma_addr(bio, "the driver takes no DMA addresses");
 	if (!bio_op_takes_dma_addr(bio))
-		return bio_refuse_dma_addr(bio, "the operation has no data to transfer");
+		return bio_refuse_dma_addr(bio, "not a read, write or zone append");
 	if (!bio_dma_map(bio))
 		return bio_refuse_dma_addr(bio, "it has no mapping");
 	if (!__bio_find_dma_map(bio))
@@ -234,7 +235,9 @@ bool bio_can_pass_dma_addr(struct bio *bio, blk_features_t features)
  * before it is submitted to @bdev, and for those that are added to a stack later
  * before they are: see pci_p2pmem_map_clients().
  *
- * Context: Process context, may sleep.
+ * A device below several parts of a stack is there several times.
+ *
+ * Context: Any.
  * Return: Their number, which is zero for a stack without paths at the moment;
  *	-EOPNOTSUPP if a driver takes no such bios, -E2BIG if they do not fit.
  *	No reference is held then.

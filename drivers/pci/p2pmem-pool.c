@@ -41,6 +41,8 @@
 #define P2PMEM_MAX_CACHED_BUFS	32
 #define P2PMEM_MAX_CACHED	(2 * P2PMEM_MAX_BUF)
 
+#define P2PMEM_EXACT_TRIES	64
+
 /* Magazines are stacks.  Other CPUs take the lock in p2pmem_flush_all() only. */
 struct p2pmem_cache {
 	raw_spinlock_t lock;
@@ -286,9 +288,11 @@ static unsigned long p2pmem_take_exact(struct p2pmem_pool *pool, size_t size)
 {
 	unsigned long nr = PAGE_ALIGN(size) >> PAGE_SHIFT, page;
 	struct p2pmem_chunk *chunk;
+	int tries = P2PMEM_EXACT_TRIES;
 
+	/* Two of them can defeat each other, so give up in the end. */
 	list_for_each_entry_lockless(chunk, &pool->chunks, node)
-		while (size && size <= chunk->size) {
+		while (size && size <= chunk->size && tries--) {
 			page = p2pmem_find_exact(pool, chunk, nr);
 			if (page >= chunk->size >> PAGE_SHIFT)
 				break;
@@ -319,12 +323,11 @@ static void p2pmem_flush_all(struct p2pmem_pool *pool)
 	unsigned int class;
 	int cpu;
 
+	/* The lock is taken also if there is nothing: a refill may be under way. */
 	for_each_possible_cpu(cpu) {
 		cache = per_cpu_ptr(pool->caches, cpu);
 		for (class = 0; class < P2PMEM_CLASSES; class++)
-			/* A buffer pushed since then is missed, like one freed later */
-			if (data_race(cache->nr[class]))
-				p2pmem_flush(pool, cache, class, 0);
+			p2pmem_flush(pool, cache, class, 0);
 	}
 }
 
@@ -371,18 +374,25 @@ static void p2pmem_push(struct p2pmem_pool *pool, unsigned int class,
 	p2pmem_return(pool, addr, PAGE_SIZE << class);
 }
 
-/* Refill half a magazine, but for the buffer to return. */
+/* Refill half a magazine, and take a buffer of it. */
 static unsigned long p2pmem_refill(struct p2pmem_pool *pool, unsigned int class)
 {
+	struct p2pmem_cache *cache = raw_cpu_ptr(pool->caches);
 	unsigned long bufs[P2PMEM_MAX_CACHED_BUFS / 2];
 	unsigned int nr;
+
+	/* Held all the time: a flush must not miss what is in neither place. */
+	guard(raw_spinlock_irqsave)(&cache->lock);
+	if (cache->nr[class])
+		return cache->bufs[class][--cache->nr[class]];
 
 	nr = p2pmem_take(pool, class, bufs,
 			 max(p2pmem_capacity(pool, class) / 2, 1));
 	if (!nr)
 		return 0;
+	/* In the order in which they were found, which packs them well */
 	while (--nr)
-		p2pmem_push(pool, class, bufs[nr]);
+		cache->bufs[class][cache->nr[class]++] = bufs[nr];
 	return bufs[0];
 }
 

@@ -695,7 +695,7 @@ FIXTURE_VARIANT(refused)
 };
 
 #define NOT_MAPPED	"the memory is not mapped for the device"
-#define NO_DATA		"the operation has no data to transfer"
+#define NO_DATA		"not a read, write or zone append"
 
 #define REFUSED(name, ...) \
 	FIXTURE_VARIANT_ADD(refused, name) { \

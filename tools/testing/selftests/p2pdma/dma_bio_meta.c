@@ -663,7 +663,7 @@ TEST_F_TIMEOUT(zone, reset_refused, SECONDS)
 
 	ASSERT_TRUE(dma_bio_disk_write(&b->env, self->start, b->data, SIZE));
 	EXPECT_EQ(0, dma_bio_refuse(&b->env, &bio,
-				    "the operation has no data to transfer"));
+				    "not a read, write or zone append"));
 	EXPECT_EQ(BLK_STS_NOTSUPP, bio.status);
 	EXPECT_TRUE(disk_has_data(b, self->start));
 }
