@@ -351,8 +351,9 @@ shared=$(p2p_head_disk path0 path1) || p2p_skip_all "path0 and path1 share no na
 has_dma_bios=0
 p2p_has_dma_bios && has_dma_bios=1
 ktap_set_plan 23
-p2p_set_up_disk "$shared" && use "$shared" ||
+if ! { p2p_set_up_disk "$shared" && use "$shared"; }; then
 	ktap_exit_fail_msg "cannot set up the target"
+fi
 
 ktap_test_result "multipath: served from the BAR" transfers
 ktap_test_result "multipath: round-robin" policy round-robin

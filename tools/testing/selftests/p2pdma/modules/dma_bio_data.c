@@ -395,17 +395,22 @@ bool dbt_test_siblings(void)
 {
 	struct device *dev = &dbt.other->dev;
 	struct dma_premap *map = dbt.map, *other;
-	struct dma_iova_state taken = { };
+	struct dma_iova_state taken[4];
 	dma_addr_t addr;
 	bool ok, iommu;
+	int nr = 0;
 
-	/* With an IOMMU the address is to be another one. */
-	iommu = dma_iova_try_alloc(dev, &taken, 0, map->len);
+	/* With an IOMMU the address is to be another one: use those up from the top. */
+	while (nr < ARRAY_SIZE(taken) &&
+	       dma_iova_try_alloc(dev, &taken[nr], 0, map->len) &&
+	       taken[nr++].addr > map->addr)
+		;
+	iommu = nr;
 	device_lock(dev);
 	other = pci_p2pmem_map_resource(dbt.provider, dev);
 	device_unlock(dev);
-	if (iommu)
-		dma_iova_free(dev, &taken);
+	while (nr)
+		dma_iova_free(dev, &taken[--nr]);
 	if (!check(!IS_ERR(other)))
 		return false;
 
