@@ -567,7 +567,7 @@ static void p2pmem_free_chunk(struct p2pmem_chunk *chunk)
 
 static struct p2pmem_chunk *p2pmem_alloc_chunk(size_t size, int node)
 {
-	unsigned long nr_groups = DIV_ROUND_UP(size, P2PMEM_MAX_BUF), group;
+	unsigned long nr_groups = DIV_ROUND_UP(size, P2PMEM_MAX_BUF);
 	unsigned long nr_longs = BITS_TO_LONGS(nr_groups);
 	struct p2pmem_chunk *chunk;
 	unsigned int class;
@@ -592,8 +592,9 @@ static struct p2pmem_chunk *p2pmem_alloc_chunk(size_t size, int node)
 		   nr_groups * P2PMEM_GROUP_PAGES - (size >> PAGE_SHIFT));
 	for (class = 1; class < P2PMEM_CLASSES; class++)
 		chunk->groups[class] = chunk->groups[0] + class * nr_longs;
-	for (group = 0; group < nr_groups; group++)
-		p2pmem_update_group(chunk, group);
+	bitmap_set(chunk->groups[P2PMEM_CLASSES - 1], 0, nr_groups);
+	chunk->nr[P2PMEM_CLASSES - 1] = nr_groups;
+	p2pmem_update_group(chunk, nr_groups - 1);
 	return chunk;
 }
 
