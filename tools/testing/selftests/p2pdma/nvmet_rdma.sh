@@ -96,6 +96,13 @@ is_gone()
 	! grep -qsx "$P2P_NQN" /sys/class/nvme/nvme*/subsysnqn
 }
 
+# A host that is disconnected while it reconnects can free a queue in use, if
+# another queue fails (nvme_rdma_setup_io_queues()): let it wait before that.
+connect_once()
+{
+	p2p_connect -c 20
+}
+
 leave()
 {
 	timeout "$P2P_LIMIT" nvme disconnect -n $P2P_NQN > /dev/null &&
@@ -111,7 +118,7 @@ begin_writes()
 # The NIC fails to read from the host, whose other writes then are flushed.
 read_fails()
 {
-	p2p_connect && begin_writes && echo 1 > $FAIL_READ &&
+	connect_once && begin_writes && echo 1 > $FAIL_READ &&
 		p2p_wait 10 grep -q N $FAIL_READ && leave || return
 	p2p_end_load
 }
@@ -119,7 +126,7 @@ read_fails()
 # The target deletes the controller while the host writes.
 target_deletes()
 {
-	p2p_connect && begin_writes && p2p_unlink_port && leave || return
+	connect_once && begin_writes && p2p_unlink_port && leave || return
 	p2p_end_load
 	p2p_link_port
 }
