@@ -472,7 +472,7 @@ static void disown(struct fixture *f, void *addr, unsigned int nr)
 			atomic_inc(&f->overlaps);
 }
 
-/* The slots are of all classes and, to be exact, of a page more than the last. */
+/* Cycle through the classes, then one page more than the largest of them. */
 static size_t slot_pages(unsigned int slot)
 {
 	unsigned int order = slot % (MAX_ORDER + 2);

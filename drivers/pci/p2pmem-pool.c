@@ -15,8 +15,7 @@
  * buffer of the next class.  For each class there is a bitmap of the groups whose
  * largest free buffer is of that class.  An allocation takes the first group of
  * the smallest class that is large enough: its time does not depend on how much
- * memory there is and who holds it, and groups that are free as a whole stay so
- * for as long as there are others.
+ * memory there is or who holds it, and entirely free groups are used last.
  *
  * Cached buffers count as free.  They hold no reference to their memory, and an
  * allocation fails only after the magazines of all CPUs have been emptied.

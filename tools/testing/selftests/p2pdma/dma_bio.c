@@ -426,7 +426,7 @@ TEST_F_TIMEOUT(drive, chain_refused, SECONDS)
 	EXPECT_EQ(BLK_STS_NOTSUPP, bios[b->nr - 1].status);
 }
 
-/* Not a byte more than a bio can have: 255 times 17 MiB is too much. */
+/* The size of a bio is 32 bits wide, and 255 times 17 MiB does not fit. */
 TEST_F_TIMEOUT(drive, too_large, SECONDS)
 {
 	struct dma_bio_vec vecs[DMA_BIO_MAX_VECS];

@@ -1173,14 +1173,6 @@ static int vt_test_srq_late(struct vt *t)
 	       vt_expect(t->a.scq, 1, IB_WC_SUCCESS);
 }
 
-static int vt_test_srq_empty(struct vt *t)
-{
-	struct ib_sge from = vt_sge(t, &t->src, 1, 10);
-	struct ib_rdma_wr wr = vt_wr(1, IB_WR_SEND, &from, 1);
-
-	return vt_refused(t, &wr, IB_WC_RNR_RETRY_EXC_ERR, IB_QPS_RTS);
-}
-
 static int vt_test_srq_too_long(struct vt *t)
 {
 	struct ib_sge from = vt_sge(t, &t->src, 1, 21);
@@ -1414,7 +1406,7 @@ static const struct vt_case {
 	{ "shared receive queue, error state", vt_test_srq_err, .srq = true },
 	{ "shared receive queue, receiver ready late", vt_test_srq_late,
 	  .srq = true, .rnr_retry = 7 },
-	{ "shared receive queue empty", vt_test_srq_empty, .srq = true,
+	{ "shared receive queue empty", vt_test_rnr, .srq = true,
 	  .rnr_retry = 2 },
 	{ "shared receive queue, message too long", vt_test_srq_too_long,
 	  .srq = true },

@@ -190,7 +190,7 @@ find_accelerator()
 	fi
 }
 
-# What runs natively can not be counted.
+# The plugin cannot count what KVM executes.
 choose_accelerator()
 {
 	if [[ $count ]]; then
