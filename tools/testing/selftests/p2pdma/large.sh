@@ -127,6 +127,12 @@ user_space()
 		(($(memmap) == pages_before))
 }
 
+# What does not fit below 4 GiB is put above it, and nothing else of the drive.
+low_addresses()
+{
+	! dmesg | grep "nvme $(p2p_device drive0): Using [0-9]*-bit DMA addresses"
+}
+
 # The copy engine has 32 address bits, which are not enough with an IOMMU either.
 does_not_fit()
 {
@@ -146,6 +152,7 @@ target()
 {
 	p2p_set_up_disk "$drive" || ktap_exit_fail_msg "cannot set up the target"
 	pages_before=$(memmap)
+	ktap_test_result "other DMA stays below 4 GiB" low_addresses
 	ktap_test_result "too much for a device with 32 address bits" does_not_fit
 	ktap_test_result "system memory serves, verified" from_system_memory
 	ktap_test_result "not enough memory for struct pages" user_space
@@ -164,7 +171,7 @@ drive=$(p2p_disk drive0)
 has_dma_bios=0
 p2p_has_dma_bios && has_dma_bios=1
 mapfile -t fitting < <(sizes)
-ktap_set_plan $((${#fitting[@]} + 4 * has_dma_bios))
+ktap_set_plan $((${#fitting[@]} + 5 * has_dma_bios))
 for size in "${fitting[@]}"; do
 	ktap_test_result "$size GiB" row "$size"
 done

@@ -119,6 +119,36 @@ in_pieces()
 	return "$status"
 }
 
+# hold_write_combined FILE: sets holder, which has mapped the file
+hold_write_combined()
+{
+	fio --name=hold --ioengine=null --rw=read --bs=4k --size=1m --time_based \
+		--runtime=60 --rate_iops=10 --iomem=mmapshared:"$1" --thread \
+		> /tmp/hold.log 2>&1 &
+	holder=$!
+	p2p_wait 10 grep -qF "$1" /proc/$holder/maps && return
+	p2p_log fio /tmp/hold.log
+	return 1
+}
+
+# On x86 all mappings have the attribute of the first.
+write_combined()
+{
+	local holder status=0 file
+
+	file=$(readlink -f "/sys/bus/pci/devices/$provider/resource2_wc") || return
+	echo 0 > "$P2P_NS"/enable
+	rmmod p2pmem_provider && hold_write_combined "$file" || return
+	p2p_mark_log
+	p2p_insmod p2pmem_provider
+	[[ ! -e $DRIVER/$provider ]] &&
+		p2p_logged "write-combining memory, close resource2_wc" || status=1
+	kill $holder
+	wait $holder 2> /dev/null
+	rmmod p2pmem_provider && p2p_insmod p2pmem_provider && registered && accepted &&
+		return "$status"
+}
+
 # What was chosen is a place: another device in it serves as soon as it is there.
 replaced()
 {
@@ -141,7 +171,7 @@ p2p_require_tools ip
 provider=$(p2p_device p2pmem0)
 far=$(p2p_device far)
 drive=$(p2p_disk drive0)
-ktap_set_plan 10
+ktap_set_plan 11
 p2p_set_up_disk "$drive" || ktap_exit_fail_msg "cannot set up the target"
 
 ktap_test_result "registered and published" registered
@@ -160,6 +190,11 @@ if p2p_has_dma_bios; then
 	ktap_test_result "memory in many pieces" in_pieces
 else
 	ktap_test_skip "memory in many pieces: this kernel does not map it"
+fi
+if [[ -e /sys/bus/pci/devices/$provider/resource2_wc ]] && p2p_has_dma_bios; then
+	ktap_test_result "memory that is mapped write-combining" write_combined
+else
+	ktap_test_skip "memory that is mapped write-combining: this kernel does not check"
 fi
 if [[ $P2PDMA_TOPOLOGY ]] && p2p_has_dma_bios; then
 	ktap_test_result "replaced by another" replaced

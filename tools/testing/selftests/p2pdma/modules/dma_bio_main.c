@@ -66,8 +66,8 @@ static const struct {
 	{ "reuse", dbt_test_reuse },
 	{ "mapping of another client", dbt_test_siblings, &other_name },
 	{ "pages of the memory", dbt_test_pages },
-	{ "memory that is added later", dbt_test_extended },
 	{ "provider unbound", dbt_test_unbound },
+	{ "second range of memory", dbt_test_second_range },
 };
 
 static void run_tests(void)

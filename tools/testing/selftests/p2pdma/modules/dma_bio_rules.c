@@ -203,7 +203,8 @@ bool dbt_test_add_errors(void)
 	       check(add(0, SECTOR_SIZE) == -EINVAL) &&
 	       check(add(len, PAGE_SIZE) == -EINVAL) &&
 	       check(add(len - PAGE_SIZE, 2 * PAGE_SIZE) == -EINVAL) &&
-	       check(add(0, PAGE_SIZE) == -EEXIST);
+	       check(add(0, PAGE_SIZE) == -EEXIST) &&
+	       check(add(dbt.pool_size, BUFFER_SIZE) == -EBUSY);
 }
 
 static bool works(void)
@@ -211,51 +212,6 @@ static bool works(void)
 	dbt_layout_one(&dbt.layout, 0, SZ_64K);
 	return check(dbt_written(&dbt.layout)) &&
 	       check(dbt_read_back(&dbt.layout));
-}
-
-#define MAX_BUFFERS	64
-
-struct buffers {
-	void *addr[MAX_BUFFERS];
-	int nr;
-};
-
-/* Allocate until it is memory that @map does not cover, which comes last. */
-static void *alloc_outside(struct dma_premap *map, struct buffers *bufs)
-{
-	void *addr;
-
-	while (bufs->nr < MAX_BUFFERS) {
-		addr = pci_alloc_p2pmem(dbt.provider, BUFFER_SIZE);
-		if (!addr)
-			break;
-		bufs->addr[bufs->nr++] = addr;
-		if (pci_p2pmem_find_map(map, addr) != map)
-			return addr;
-	}
-	return NULL;
-}
-
-bool dbt_test_extended(void)
-{
-	struct dma_premap *map = dbt.map, *added;
-	struct buffers bufs = {};
-	void *p2p = dbt.p2p, *more;
-	bool ok;
-
-	if (!check(!add(dbt.pool_size, BUFFER_SIZE)))
-		return false;
-	more = alloc_outside(map, &bufs);
-	added = more ? pci_p2pmem_find_map(map, more) : NULL;
-	ok = check(added && added->len == BUFFER_SIZE);
-	if (ok) {
-		dbt_use(added, more);
-		ok = works();
-		dbt_use(map, p2p);
-	}
-	while (bufs.nr)
-		pci_free_p2pmem(dbt.provider, bufs.addr[--bufs.nr], BUFFER_SIZE);
-	return ok && works();
 }
 
 static bool is_refused(struct dma_premap *map, dma_addr_t addr)
@@ -291,7 +247,8 @@ bool dbt_test_unbound(void)
 	     check(try_map(dbt.provider, dbt.client) == -ENODEV);
 	if (!check(device_attach(&dbt.provider->dev) == 1))
 		return false;
-	ok = check(add(0, PAGE_SIZE) == -EEXIST) && ok;
+	ok = check(add(0, PAGE_SIZE) == -EEXIST) &&
+	     check(!add(dbt.pool_size, BUFFER_SIZE)) && ok;
 	map = pci_p2pmem_map_resource(dbt.provider, dbt.client);
 	if (!check(!IS_ERR(map)))
 		return false;
@@ -303,4 +260,48 @@ bool dbt_test_unbound(void)
 		return false;
 	dbt_use(map, p2p);
 	return works() && ok;
+}
+
+#define MAX_BUFFERS	64
+
+struct buffers {
+	void *addr[MAX_BUFFERS];
+	int nr;
+};
+
+/* Allocate until it is memory of the second range, which comes last. */
+static void *alloc_outside(struct dma_premap *map, struct buffers *bufs)
+{
+	void *addr;
+
+	while (bufs->nr < MAX_BUFFERS) {
+		addr = pci_alloc_p2pmem(dbt.provider, BUFFER_SIZE);
+		if (!addr)
+			break;
+		bufs->addr[bufs->nr++] = addr;
+		if (pci_p2pmem_find_map(map, addr) != map)
+			return addr;
+	}
+	return NULL;
+}
+
+/* That dbt_test_unbound() has added */
+bool dbt_test_second_range(void)
+{
+	struct dma_premap *map = dbt.map, *second;
+	struct buffers bufs = {};
+	void *p2p = dbt.p2p, *more;
+	bool ok;
+
+	more = alloc_outside(map, &bufs);
+	second = more ? pci_p2pmem_find_map(map, more) : NULL;
+	ok = check(second && second->len == BUFFER_SIZE);
+	if (ok) {
+		dbt_use(second, more);
+		ok = works();
+		dbt_use(map, p2p);
+	}
+	while (bufs.nr)
+		pci_free_p2pmem(dbt.provider, bufs.addr[--bufs.nr], BUFFER_SIZE);
+	return ok;
 }

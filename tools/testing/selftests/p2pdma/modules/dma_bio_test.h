@@ -131,7 +131,7 @@ bool dbt_is_translated(struct device *dev, dma_addr_t addr);
 bool dbt_test_map_errors(void);
 bool dbt_test_far(void);
 bool dbt_test_add_errors(void);
-bool dbt_test_extended(void);
+bool dbt_test_second_range(void);
 bool dbt_test_unbound(void);
 
 #endif /* _DMA_BIO_TEST_H */
