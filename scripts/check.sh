@@ -26,7 +26,7 @@ MAY_SKIP+='|DMA_API_DEBUG rejects|the kernel breaks its own lock order'
 tests_of() {
 	case $1 in
 	bridge) echo '.*' ;;
-	switch) echo 'bio\.sh|churn\.sh|dmatest\.sh|nvmet\.sh|nvmet_events\.sh|p2pmem_user|provider\.sh|reach\.sh|user_load\.sh|verbs\.sh' ;;
+	switch) echo 'bio\.sh|churn\.sh|dmatest\.sh|nvmet\.sh|nvmet_events\.sh|nvmet_stack\.sh|p2pmem_user|provider\.sh|reach\.sh|user_load\.sh|verbs\.sh' ;;
 	iommu-strict) echo 'bio\.sh|churn\.sh|dma_bio|iommu|nvmet\.sh|nvmet_events\.sh|nvmet_rdma\.sh|nvmet_stack\.sh|p2pmem_user|reach\.sh|user_load\.sh' ;;
 	iommu-lazy) echo 'churn\.sh|iommu|nvmet\.sh|reach\.sh' ;;
 	iommu-pt) echo 'nvmet\.sh|reach\.sh' ;;
@@ -114,13 +114,17 @@ guests_acs() {
 # What runs in parallel with itself and with removal, watched for data races
 guests_kcsan() {
 	local test
-	for test in bio_features.sh churn.sh dma_bio_fuzz nvmet_events.sh p2pmem_user user_load.sh; do
-		echo "guest ${test%.sh}-series-kcsan-bridge series-kcsan bridge $test"
+	for test in bio_features.sh churn.sh dma_bio_fuzz nvmet_events.sh nvmet_stack.sh \
+		    p2pmem_user user_load.sh; do
+		echo "guest ${test%.sh}-series-kcsan-bridge series-kcsan bridge" \
+			"$(parameters bridge "${test%.sh}") $test"
 	done
 }
 
-# A debug kernel is several times slower.  churn.sh has 200 cycles in all, of 20 events:
-# 49 in each topology, and four on the debug kernel, where "all" has each of them too.
+# A debug kernel is several times slower.  churn.sh has 20 events, and so many cycles in
+# each of four topologies that all of them happen, but on the debug kernel; "all" repeats
+# them, with another seed, until there are 200 cycles, and has all on the debug kernel.
+plain_cycles=22
 debug_cycles=4
 debug_rounds=1	# of what nvmet_events.sh repeats
 debug_timeout=1800
@@ -130,7 +134,7 @@ guest_options() {
 	*-debug*|*-kcsan) echo --timeout $debug_timeout --mem 2048 --var P2P_LIMIT=300 \
 		--var P2P_FUZZ_SECONDS=15 --var P2P_CYCLES=$debug_cycles \
 		--var P2PDMA_ROUNDS=$debug_rounds ;;
-	*) echo --timeout 900 --var P2P_CYCLES=49 ;;
+	*) echo --timeout 900 --var P2P_CYCLES=$plain_cycles ;;
 	esac
 }
 
@@ -298,7 +302,13 @@ run_items() {
 # What takes longer than minutes
 run_more_items() {
 	local queue=$tmp/more debug_cycles=20 debug_rounds=3 debug_timeout=3600
+	local plain_cycles=28 topology
 	: >"$queue"
+	[ -z "${ready[series-test]:-}" ] || {
+		for topology in switch bridge iommu-lazy iommu-strict; do
+			echo "guest churn-more-series-test-$topology series-test $topology churn.sh"
+		done
+	} >>"$queue"
 	[ -z "${ready[series-debug]:-}" ] || {
 		# With an IOMMU more is allocated.
 		echo "guest fail_nth-series-debug-iommu-strict series-debug iommu-strict fail_nth.sh"
@@ -322,8 +332,8 @@ run_more_items() {
 # Devices come and go, in one topology after the other, each time with another
 # seed.  A round that has begun is finished.
 soak() {
-	local minutes=${SOAK_MINUTES:-60} round=0 flavour topology end debug_cycles=20
-	local debug_timeout=3600
+	local minutes=${SOAK_MINUTES:-60} round=0 flavour topology end
+	local plain_cycles=49 debug_cycles=20 debug_timeout=3600
 	built series test && built series debug || return 0
 	end=$((SECONDS + minutes * 60))
 	while [ $SECONDS -lt "$end" ]; do

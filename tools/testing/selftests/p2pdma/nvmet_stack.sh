@@ -3,7 +3,8 @@
 #
 # A target whose namespace is a stack of block devices: a multipath head, md arrays, and
 # these on top of each other.  All I/O stays in peer-to-peer memory while paths fail, go
-# and come back, and while members fail and are replaced.  Works on kernels without
+# and come back, and while members fail and are replaced.  In topology "switch" one path
+# does not reach that memory.  Works on kernels without
 # DMA-address bios too, whose page based path it then tests.
 #
 # Boot with nvme_core.multipath=Y.
@@ -13,7 +14,9 @@
 
 PCI=/sys/bus/pci/devices
 NVME=/sys/bus/pci/drivers/nvme
+PROVIDERS=/sys/bus/pci/drivers/p2pmem_provider
 TIMEOUT=/sys/module/nvme_core/parameters/io_timeout
+ROUNDS=${P2PDMA_ROUNDS:-3}
 
 # --- the stacks ---
 
@@ -208,15 +211,26 @@ path_reset()
 	p2p_wait "$P2P_LIMIT" both_paths_live && transfers
 }
 
+plug() # NAME
+{
+	p2p_plug "$1" && p2p_wait "$P2P_LIMIT" both_paths_live
+}
+
 plug_back()
 {
-	p2p_pull path0 && sleep 0.5 && p2p_plug path0 &&
-		p2p_wait "$P2P_LIMIT" both_paths_live
+	p2p_pull path0 && sleep 0.5 && plug path0
 }
 
 path_pulled()
 {
 	during plug_back && transfers
+}
+
+# What is added has not been there when the memory was mapped.
+path_added()
+{
+	unuse && p2p_pull path1 && use "$shared" && transfers || return
+	during plug path1 && policy round-robin
 }
 
 # A path whose drive cannot do DMA any more: what is in flight fails over.
@@ -249,9 +263,14 @@ replaced()
 	during fail_member "$md/dev-${1##*/}" || return
 	(($(< "$md"/degraded) == 1)) && transfers || return
 	# What was written while the array was degraded goes to the new member.
-	during add_member "$1" || return
+	during recover_with "$1" && transfers && members_equal "$1"
+}
+
+recover_with() # DISK
+{
+	add_member "$1" || return
 	echo recover > "$md"/sync_action
-	p2p_wait "$P2P_LIMIT" is_complete && transfers && members_equal "$1"
+	p2p_wait "$P2P_LIMIT" is_complete
 }
 
 fail_member()
@@ -269,14 +288,146 @@ is_complete()
 	[[ $(< "$md"/degraded) == 0 && $(< "$md"/sync_action) == idle ]]
 }
 
-# members_equal DISK...: do all begin like the array?
+# members_equal DISK...: do all begin like the array?  What was read before is stale.
 members_equal()
 {
 	local disk
 
+	blockdev --flushbufs "/dev/$array" || return
 	for disk; do
+		blockdev --flushbufs "$disk" || return
 		cmp -n $((8 << 20)) "$disk" "/dev/$array" || return
 	done
+}
+
+# --- everything at once ---
+
+after() # SECONDS COMMAND...
+{
+	sleep "$1" && "${@:2}" && return
+	ktap_print_msg "after $1 s, this failed: ${*:2}"
+	return 1
+}
+
+reset() # NAME
+{
+	local controller
+
+	controller=$(echo "$PCI/$(p2p_device "$1")"/nvme/nvme*)
+	timeout "$P2P_LIMIT" bash -c "echo 1 > $controller/reset_controller"
+}
+
+provider_rebound()
+{
+	timeout "$P2P_LIMIT" bash -c "echo $provider > $PROVIDERS/unbind &&
+				      echo $provider > $PROVIDERS/bind"
+}
+
+member_rejoins()
+{
+	fail_member "$md/dev-${drive0##*/}" && recover_with "$drive0"
+}
+
+# One path and one member stay.
+all_at_once()
+{
+	local running=() status=0 pid paths=(rebind reset) names=(path0 path1)
+
+	after "0.$((RANDOM % 10))" \
+		"${paths[RANDOM % 2]}" "${names[RANDOM % 2]}" & running+=($!)
+	after "0.$((RANDOM % 10))" provider_rebound & running+=($!)
+	after "0.$((RANDOM % 10))" member_rejoins & running+=($!)
+	for pid in "${running[@]}"; do
+		wait "$pid" || status=1
+	done
+	p2p_wait "$P2P_LIMIT" both_paths_live && return $status
+}
+
+churned()
+{
+	local i
+
+	for ((i = 0; i < ROUNDS; i++)); do
+		during all_at_once && p2p_wait 10 p2p_is_served && transfers &&
+			members_equal "$drive0" "$shared" || return
+	done
+}
+
+# --- partitions ---
+
+# A DOS partition table with one of 16 MiB at 1 MiB
+write_partition_table()
+{
+	{
+		head -c 446 /dev/zero
+		printf '\0\0\0\0\203\0\0\0\0\010\0\0\0\200\0\0'
+		head -c 48 /dev/zero
+		printf '\125\252'
+	} | dd of="$1" bs=512 conv=notrunc 2> /dev/null &&
+		blockdev --rereadpt "$1"
+}
+
+# partition_of DISK: exported instead of it
+partition_of()
+{
+	local disk=$1 part=$1p1 status=0
+
+	unuse && write_partition_table "$disk" && p2p_wait 10 test -b "$part" || return
+	use "$part" && transfers && blockdev --flushbufs "$disk" &&
+		cmp -n $((8 << 20)) "$part" "$disk" 0 $((1 << 20)) || status=1
+	unuse && dd if=/dev/zero of="$disk" bs=512 count=1 2> /dev/null &&
+		blockdev --rereadpt "$disk" && use "$disk" && return $status
+}
+
+# --- a path that does not reach the memory ---
+
+path1_names_the_reason()
+{
+	p2p_mark_log
+	! p2p_set_provider "$provider" &&
+		p2p_logged "$(p2p_device path1): cannot be used for peer-to-peer DMA"
+}
+
+path0_alone_serves()
+{
+	p2p_pull path1 && use "$shared" && transfers
+}
+
+# The bios that it refuses are sent again, from system memory.
+path1_joins()
+{
+	local before
+
+	during plug path1 || return
+	before=$(p2p_stat requests)
+	p2p_verify && (($(p2p_stat requests) == before))
+}
+
+path1_leaves()
+{
+	during p2p_pull path1 && p2p_enable_anew && transfers
+}
+
+# md takes the refusal for a failure of that member: it is out, or as good as the other.
+path1_joins_array()
+{
+	during plug path1 && p2p_verify && members_equal "$drive0" || return
+	ktap_print_msg "the member is now: $(< "$md/dev-${shared##*/}"/state)"
+	grep -q faulty "$md/dev-${shared##*/}"/state || members_equal "$shared"
+}
+
+out_of_reach()
+{
+	ktap_set_plan 7
+	echo round-robin > "$(p2p_subsystem path0 path1)"/iopolicy
+	ktap_test_result "multipath: a path out of reach is refused" path1_names_the_reason
+	ktap_test_result "multipath: the path in reach serves" path0_alone_serves
+	ktap_test_result "multipath: a path out of reach is added" path1_joins
+	ktap_test_result "multipath: it goes again" path1_leaves
+	unuse
+	on_array "raid1 with a multipath member" raid1 65536 "$drive0" "$shared"
+	ktap_test_result "raid1: a path out of reach is added" path1_joins_array
+	tear_down_array
 }
 
 raid1_members_equal()
@@ -356,10 +507,14 @@ drive1=$(p2p_disk drive1)
 shared=$(p2p_head_disk path0 path1) || p2p_skip_all "path0 and path1 share no namespace"
 has_dma_bios=0
 p2p_has_dma_bios && has_dma_bios=1
-ktap_set_plan 23
-if ! { p2p_set_up_disk "$shared" && use "$shared"; }; then
-	ktap_exit_fail_msg "cannot set up the target"
+p2p_set_up_disk "$shared" || ktap_exit_fail_msg "cannot set up the target"
+if [[ $P2PDMA_TOPOLOGY == switch ]]; then
+	out_of_reach
+	p2p_remove_target
+	ktap_finished
 fi
+ktap_set_plan 27
+use "$shared" || ktap_exit_fail_msg "cannot export $shared"
 
 ktap_test_result "multipath: served from the BAR" transfers
 ktap_test_result "multipath: round-robin" policy round-robin
@@ -373,9 +528,12 @@ ktap_test_result "multipath: queue-depth" policy queue-depth
 ktap_test_result "multipath: paths reset" path_reset
 ktap_test_result "multipath: failover" failover
 ktap_test_result "multipath: path pulled and plugged" path_pulled
+ktap_test_result "multipath: path added" path_added
+ktap_test_result "multipath: partition" partition_of "$shared"
 unuse
 
 on_array "raid0" raid0 131072 "$drive0" "$drive1"
+ktap_test_result "raid0: partition" partition_of "/dev/$array"
 tear_down_array
 on_array "raid1" raid1 131072 "$drive0" "$drive1"
 ktap_test_result "raid1: members are equal" raid1_members_equal
@@ -388,6 +546,7 @@ on_array "raid1 with a multipath member" raid1 65536 "$drive0" "$shared"
 ktap_test_result "raid1 with a multipath member: paths unbound and bound" path_rebound
 ktap_test_result "raid1 with a multipath member: members are equal" \
 	members_equal "$drive0" "$shared"
+ktap_test_result "raid1 with a multipath member: all at once, $ROUNDS times" churned
 tear_down_array
 only_with_dma_bios "array with a member that takes only pages" refuses_member
 ktap_test_result "all memory is back in the pool" p2p_wait 10 p2p_pool_is_free "$provider"

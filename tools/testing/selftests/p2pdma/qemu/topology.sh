@@ -161,15 +161,18 @@ topology_switch()
 	topo_args+=(-device "x3130-upstream,id=up,bus=root")
 	for device in "${topo_devices[@]}"; do
 		read -r name kind size <<< "$device"
+		[[ $name != path1 ]] || continue
 		slot=$(printf %02x "$number")
 		topo_port xio3130-downstream "$name-port" up "$slot"
 		"topo_$kind" "$name" "$name-port" \
 			"10.0/00.0/$slot.0/00.0" "$size"
 		number=$((number + 1))
 	done
-	# qemu64 has no allow-listed host bridge: no device reaches this one.
+	# qemu64 has no allow-listed host bridge: these reach only each other.
 	topo_port pcie-root-port far-port pcie.0 18
 	topo_provider far far-port 18.0/00.0 8M
+	topo_port pcie-root-port path1-port pcie.0 19
+	topo_path path1 path1-port 19.0/00.0 64M
 }
 
 # The vendor is named because KVM would put the host's in its place.
