@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Bios whose data is in memory that was mapped for DMA ahead, instead of in pages.
+ * Bios whose data is in memory that is already mapped for DMA, instead of in
+ * pages.
  *
  * See Documentation/block/dma-address.rst for the rules.
  */
@@ -12,8 +13,8 @@
 #include "blk.h"
 
 /*
- * The first bio_vec of such a bio names the mapping and has no data, so clones and
- * splits share it with the table, and struct bio needs no member for it.
+ * The first bio_vec of such a bio is empty and names the mapping.  Clones and
+ * splits share it with the table, so struct bio needs no member for it.
  */
 static struct dma_premap *bio_dma_map(const struct bio *bio)
 {
@@ -28,8 +29,8 @@ static bool bio_can_add_dma_addr(struct bio *bio, struct dma_premap *map)
 }
 
 /*
- * Iterators compute offsets in a bio_vec in 32 bits, starting from the page sized
- * frame that it begins in: its end must not be further away than that.
+ * Iterators use 32-bit offsets from the start of the page-sized frame in which
+ * a bio_vec begins, so its end must not be further away than that.
  */
 static bool bvec_can_reach(unsigned int offset, u64 len)
 {
@@ -64,14 +65,14 @@ static void bio_start_dma_addr(struct bio *bio, struct dma_premap *map)
 /**
  * bio_add_dma_addr - add a range of DMA addresses to a bio
  * @bio: destination bio, with a bio_vec for each range and one for the mapping
- * @map: the mapping that the range is part of, or a sibling of it
- * @addr: DMA address of the first byte in @map
+ * @map: mapping that contains the range, for any of the devices
+ * @addr: DMA address of the first byte, in @map
  * @len: length of the range in bytes
  *
- * The first call makes @bio one that has DMA addresses (%REQ_DMA_ADDR).  From then
- * on nothing else may be added to it: ranges of another mapping are refused here,
- * pages are a bug of the caller that nobody looks for.  The flag must not be
- * cleared: without it, the bio_vecs would be taken for pages.
+ * The first call sets %REQ_DMA_ADDR in @bio.  From then on only ranges of @map
+ * may be added: another mapping is refused here, while adding a page is a bug
+ * of the caller that nothing checks for.  The flag must not be cleared: without
+ * it, the bio_vecs would be taken for pages.
  *
  * Each device that @bio reaches uses its own mapping of the memory, see &struct
  * dma_premap.  If it has none, or cannot take such a bio, then @bio ends with
@@ -80,10 +81,10 @@ static void bio_start_dma_addr(struct bio *bio, struct dma_premap *map)
  * The caller keeps its hold on @map, and on the memory, until @bio has ended.
  *
  * Context: Any.
- * Return: %true if the range was added.  %false if @bio is full, is a clone, has
- *	pages or another mapping, or if the range is empty, not inside @map, or ends
- *	4 GiB or more after the start of the page sized frame that it begins in;
- *	@bio is unchanged then.
+ * Return: %true if the range was added.  %false, with @bio unchanged, if @bio
+ *	is full, is a clone, has pages or another mapping, or if the range is
+ *	empty, not inside @map, or ends 4 GiB or more after the start of the
+ *	page-sized frame in which it begins.
  */
 bool bio_add_dma_addr(struct bio *bio, struct dma_premap *map, dma_addr_t addr,
 		unsigned int len)
@@ -134,16 +135,16 @@ static const struct dma_premap *dma_premap_sibling(struct dma_premap *map,
 }
 
 /**
- * __bio_find_dma_map - find the mapping that the device of a bio has to use
+ * __bio_find_dma_map - find the mapping to use for the device of a bio
  * @bio: bio with %REQ_DMA_ADDR
  *
- * It is looked up each time, not stored in @bio: one that was stored could be gone
- * when @bio is sent to another device after the first one has failed.
+ * The mapping is looked up each time, not stored in @bio: a stored one could be
+ * gone by the time @bio is sent to another device because the first one failed.
  *
- * Return: The mapping, which stays for as long as the caller has a reference to
- *	the queue of @bio, because the driver drains the queue before its device
- *	loses its mappings; %NULL if there is none.  For a stacking driver, which
- *	only wants to know where to split, the one that @bio names.
+ * Return: The mapping, or %NULL if there is none.  It stays for as long as the
+ *	caller has a reference to the queue of @bio, because the driver drains
+ *	the queue before its device loses its mappings.  For a stacking driver,
+ *	which only needs to know where to split, it is the one that @bio names.
  */
 const struct dma_premap *__bio_find_dma_map(struct bio *bio)
 {
@@ -174,7 +175,7 @@ static bool bio_op_takes_dma_addr(struct bio *bio)
 	}
 }
 
-/* Metadata without a checksum does not count: the CPU only makes room for it. */
+/* Metadata without a checksum does not count: it only needs a buffer. */
 static bool bio_needs_cpu_pi(struct bio *bio)
 {
 	return (bio_integrity_action(bio) & BI_ACT_CHECK) &&
@@ -182,14 +183,14 @@ static bool bio_needs_cpu_pi(struct bio *bio)
 }
 
 /**
- * bio_can_use_dma_addr - may the device of this bio use its DMA addresses?
+ * bio_can_use_dma_addr - check whether a bio's device can use its addresses
  * @bio: bio with %REQ_DMA_ADDR that has entered the queue of the device
  *
- * Everything below relies on this, and it holds until @bio has ended: as long as a
- * bio is in the queue and its submitter keeps the memory, neither the limits of the
- * queue nor the mappings of its device change.
+ * Everything below relies on the result, which holds until @bio has ended: as
+ * long as a bio is in the queue and its submitter keeps the memory, neither the
+ * limits of the queue nor the mappings of its device change.
  *
- * Return: %false, with the reason in the log, if not.
+ * Return: %true if so; otherwise %false, with the reason in the log.
  */
 bool bio_can_use_dma_addr(struct bio *bio)
 {
@@ -209,17 +210,17 @@ bool bio_can_use_dma_addr(struct bio *bio)
 }
 
 /**
- * bio_can_pass_dma_addr - may a stacking driver pass this bio on?
+ * bio_can_pass_dma_addr - check whether a stacking driver can pass on a bio
  * @bio: bio with %REQ_DMA_ADDR that has entered the queue of the driver
- * @features: of that queue
+ * @features: features of that queue
  *
- * Return: %false, with the reason in the log, if not.
+ * Return: %true if so; otherwise %false, with the reason in the log.
  */
 bool bio_can_pass_dma_addr(struct bio *bio, blk_features_t features)
 {
 	if (!(features & BLK_FEAT_PCI_P2PDMA))
 		return bio_refuse_dma_addr(bio, "the driver passes no DMA addresses on");
-	/* What is split off such a bio would look as if it had one. */
+	/* The rest of such a bio, after a split, would appear to have one. */
 	if (!bio_dma_map(bio))
 		return bio_refuse_dma_addr(bio, "it has no mapping");
 	return true;
@@ -228,19 +229,19 @@ bool bio_can_pass_dma_addr(struct bio *bio, blk_features_t features)
 /**
  * bdev_get_dma_devs - get the devices that do the DMA for a block device
  * @bdev: block device, or a stack of them
- * @devs: where to put them, each with a reference
- * @max: how many fit
+ * @devs: filled with the devices, each with a reference
+ * @max: number of entries in @devs
  *
- * The memory that a bio with %REQ_DMA_ADDR names has to be mapped for all of them
- * before it is submitted to @bdev, and for those that are added to a stack later
- * before they are: see pci_p2pmem_map_clients().
+ * Before a bio with %REQ_DMA_ADDR is submitted to @bdev, its memory must be
+ * mapped for all of these devices.  For devices that are added to a stack
+ * later, it must be mapped before they are added: see pci_p2pmem_map_clients().
  *
- * A device below several parts of a stack is there several times.
+ * A device below several parts of a stack is listed several times.
  *
  * Context: Any.
- * Return: Their number, which is zero for a stack without paths at the moment;
- *	-EOPNOTSUPP if a driver takes no such bios, -E2BIG if they do not fit.
- *	No reference is held then.
+ * Return: The number of devices, zero for a stack that has no paths at the
+ *	moment; -EOPNOTSUPP if a driver takes no such bios; -E2BIG if the
+ *	devices do not fit.  On error no reference is held.
  */
 int bdev_get_dma_devs(struct block_device *bdev, struct device **devs,
 		unsigned int max)

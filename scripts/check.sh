@@ -22,7 +22,7 @@ MAY_SKIP+='|all events happened: there are more than 4 #'
 MAY_SKIP+='|they have no IOVAs'
 MAY_SKIP+='|DMA_API_DEBUG rejects|the kernel breaks its own lock order'
 
-# tests_of TOPOLOGY: a pattern for those that it can make a difference to
+# tests_of TOPOLOGY: print a pattern of the tests whose result depends on it
 tests_of() {
 	case $1 in
 	bridge) echo '.*' ;;
@@ -36,8 +36,8 @@ tests_of() {
 	esac
 }
 
-# tests FLAVOUR TOPOLOGY: those that are installed, so that none is forgotten,
-# and that take no more than minutes
+# tests FLAVOUR TOPOLOGY: print all installed tests, so that none is forgotten, except
+# those that take more than minutes
 tests() {
 	local leave_out='fail_nth\.sh'
 	[ "$2" = large ] || leave_out+='|large\.sh'
@@ -97,13 +97,13 @@ guests_force_mr() {
 	echo "guest verbs-$1-force_mr $1 iommu-strict ib_core.force_mr=1 verbs.sh"
 }
 
-# Where nothing brings a BAR above 4 GiB into the reach of 32 address bits
+# Without an IOMMU, a 32-bit device cannot reach a BAR above 4 GiB.
 guest_no_iommu() {
 	echo "guest large-$1-large-no_iommu $1 large intel_iommu=off large.sh"
 }
 
-# The emulation's root ports are the ones that have ACS: not where it is the default,
-# and where it is not.
+# Only the emulated root ports have ACS. Disable it where it is on by default, and
+# enable it where it is not.
 guests_acs() {
 	echo "guest reach-$1-iommu-strict-no_acs $1 iommu-strict" \
 		"pci=disable_acs_redir=pci:1b36:000c reach.sh"
@@ -111,7 +111,7 @@ guests_acs() {
 		"pci=config_acs=xxx11xx@pci:1b36:000c reach.sh"
 }
 
-# What runs in parallel with itself and with removal, watched for data races
+# Tests with concurrency or device removal, watched for data races
 guests_kcsan() {
 	local test
 	for test in bio_features.sh churn.sh dma_bio_fuzz nvmet_events.sh nvmet_stack.sh \
@@ -147,7 +147,7 @@ run_guest() {
 		--topology "$3" --append "$4" $(guest_options "$2") "${@:5}"
 }
 
-# report VERDICT NAME [LOG]: in one piece, because two may end at the same time
+# report VERDICT NAME [LOG]: print in one write, because two may end at the same time
 report() {
 	local details=
 	[ "$1" != FAIL ] || details=$(show_errors "$3" 2>&1) || true
@@ -259,7 +259,8 @@ build_kernels() {
 	built series debug || true
 }
 
-# What needs no guest takes what the guests leave of the processors, which is a fifth.
+# Run items that need no guest at low priority: the guests leave a fifth of the CPUs
+# idle.
 beside() {
 	renice -n 19 "$BASHPID" >/dev/null
 	queue 1 <<-END
@@ -271,7 +272,7 @@ beside() {
 	END
 }
 
-# Last what is not disturbed by anything else
+# Last, run what nothing else must disturb.
 run_items() {
 	local queue=$tmp/queue lane lanes
 	: >"$queue"
@@ -318,7 +319,7 @@ run_more_items() {
 		guests_force_mr series-debug
 	} >>"$queue"
 	[ -z "${ready[base-test]:-}" ] || guests base-test bridge >>"$queue"
-	# What BLK_ERROR_INJECTION makes a difference to
+	# Tests whose result depends on BLK_ERROR_INJECTION
 	built series debug+inject &&
 		echo "guest injected_errors-series-debug+inject-bridge" \
 			"series-debug+inject bridge" \
@@ -329,8 +330,8 @@ run_more_items() {
 	item each-patch-builds "$SCRIPTS/kernel.sh" each series test
 }
 
-# Devices come and go, in one topology after the other, each time with another
-# seed.  A round that has begun is finished.
+# Make devices come and go, in one topology after another, each time with another seed.
+# A round that has begun is finished.
 soak() {
 	local minutes=${SOAK_MINUTES:-60} round=0 flavour topology end
 	local plain_cycles=49 debug_cycles=20 debug_timeout=3600

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# What it takes to register peer-to-peer memory, by its size, on the unpatched and on
-# the patched kernel side by side: from the rows that large.sh has printed in their
-# guests.  Fail if a size is missing, or where the patched kernel needs more memory.
+# What it takes to register peer-to-peer memory, by size, on the unpatched and the
+# patched kernel side by side, from the rows that large.sh printed in their guests. Fail
+# if a size is missing, or if the patched kernel needs more memory.
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 

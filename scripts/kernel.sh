@@ -72,9 +72,9 @@ configure() {
 	[ -z "$missing" ] || die "base/*.config: no effect:" "$missing"
 }
 
-# To compile what ccache has preprocessed already saves a third of the time when
-# the cache is empty.  The price is spurious warnings of expanded macros, and that
-# -Werror does not apply to what the preprocessor complains about.
+# Compiling the output of ccache's preprocessor run saves a third of the time when the
+# cache is empty. The price: spurious warnings about expanded macros, and no -Werror for
+# what the preprocessor complains about.
 compile() { CCACHE_NOCPP2=1 kmake bzImage modules; }
 
 install_kernel() {

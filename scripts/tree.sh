@@ -51,7 +51,7 @@ inputs() (
 	done
 )
 
-# A patch that is there and not in the series would be missed by nobody.
+# A patch file that is missing from the series would be dropped silently.
 check_names() {
 	local extra
 	extra=$(cd "$PATCHES" && printf '%s\n' *.patch |
@@ -105,7 +105,7 @@ commit_index() {
 		linux commit-tree -p "$commit" "$(linux write-tree)"
 }
 
-# Refuse what belongs into a new file, which comes whole in one commit.
+# Refuse content of new files in a patch: such a file comes whole in one commit.
 check_edits() {
 	local name=$1 path new
 	new=$(linux apply --summary "$tmp/diff" | awk '/^ create/ { print $4 }')

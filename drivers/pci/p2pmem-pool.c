@@ -12,10 +12,11 @@
  *      a bitmap of all pages, in groups of 1 MiB
  *
  * Buffers are aligned to their size, so that two free neighbours can become one
- * buffer of the next class.  For each class there is a bitmap of the groups whose
- * largest free buffer is of that class.  An allocation takes the first group of
- * the smallest class that is large enough: its time does not depend on how much
- * memory there is or who holds it, and entirely free groups are used last.
+ * buffer of the next class.  For each class there is a bitmap of the groups
+ * whose largest free buffer is of that class.  An allocation takes the first
+ * group of the smallest class that is large enough.  So the time it takes does
+ * not depend on how much memory there is or who holds it, and entirely free
+ * groups are used last.
  *
  * Cached buffers count as free.  They hold no reference to their memory, and an
  * allocation fails only after the magazines of all CPUs have been emptied.
@@ -36,13 +37,13 @@
 
 #define P2PMEM_GROUP_PAGES	BIT(P2PMEM_CLASSES - 1)
 
-/* Limits of a magazine: bitmaps are searched for every 16th allocation only. */
+/* Limits of a magazine: only every 16th allocation searches the bitmaps. */
 #define P2PMEM_MAX_CACHED_BUFS	32
 #define P2PMEM_MAX_CACHED	(2 * P2PMEM_MAX_BUF)
 
 #define P2PMEM_EXACT_TRIES	64
 
-/* Magazines are stacks.  Other CPUs take the lock in p2pmem_flush_all() only. */
+/* Magazines are stacks.  Only p2pmem_flush_all() takes another CPU's lock. */
 struct p2pmem_cache {
 	raw_spinlock_t lock;
 	unsigned int nr[P2PMEM_CLASSES];
@@ -59,9 +60,9 @@ struct p2pmem_chunk {
 	unsigned long nr_groups;
 
 	/*
-	 * Protected by the lock of the pool: pages in use; groups by the class
-	 * of their largest free buffer, how many they are, and a group that
-	 * none of them comes before.
+	 * Protected by the lock of the pool: the pages in use; and for each
+	 * class the groups whose largest free buffer is of that class, their
+	 * number, and a lower bound of the first one.
 	 */
 	unsigned long *used ____cacheline_aligned_in_smp;
 	unsigned long *groups[P2PMEM_CLASSES];
@@ -101,7 +102,7 @@ static void p2pmem_set_group(struct p2pmem_chunk *chunk, unsigned long group,
 		chunk->lowest[class] = min(chunk->lowest[class], group);
 }
 
-/* Find out which is now the largest class that a group has a free buffer of. */
+/* Update the class of the largest free buffer in a group. */
 static void p2pmem_update_group(struct p2pmem_chunk *chunk, unsigned long group)
 {
 	unsigned long end = (group + 1) * P2PMEM_GROUP_PAGES;
@@ -158,7 +159,7 @@ static unsigned long p2pmem_find_group(struct p2pmem_chunk *chunk,
 	return group;
 }
 
-/* The first group that is not used up */
+/* The first group that has free memory */
 static unsigned long p2pmem_lowest_group(struct p2pmem_pool *pool,
 					 struct p2pmem_chunk *chunk)
 {
@@ -267,7 +268,7 @@ static bool p2pmem_take_pages(struct p2pmem_pool *pool,
 }
 
 /*
- * The search may be a long one, so it takes no lock: p2pmem_try_mark_used() checks
+ * The search may take long, so it takes no lock: p2pmem_try_mark_used() checks
  * the result.
  */
 static unsigned long p2pmem_find_exact(struct p2pmem_pool *pool,
@@ -289,7 +290,7 @@ static unsigned long p2pmem_take_exact(struct p2pmem_pool *pool, size_t size)
 	struct p2pmem_chunk *chunk;
 	int tries = P2PMEM_EXACT_TRIES;
 
-	/* Two of them can defeat each other, so give up in the end. */
+	/* Concurrent callers can defeat each other, so give up eventually. */
 	list_for_each_entry_lockless(chunk, &pool->chunks, node)
 		while (size && size <= chunk->size && tries--) {
 			page = p2pmem_find_exact(pool, chunk, nr);
@@ -302,8 +303,8 @@ static unsigned long p2pmem_take_exact(struct p2pmem_pool *pool, size_t size)
 }
 
 /*
- * The lock is held until the buffers are back in the bitmap: another flush has
- * to wait for them, or its allocation would fail while memory is free.
+ * Hold the lock until the buffers are back in the bitmap: otherwise an
+ * allocation that has flushed concurrently could fail while memory is free.
  */
 static void p2pmem_flush(struct p2pmem_pool *pool, struct p2pmem_cache *cache,
 			 unsigned int class, unsigned int keep)
@@ -322,7 +323,7 @@ static void p2pmem_flush_all(struct p2pmem_pool *pool)
 	unsigned int class;
 	int cpu;
 
-	/* The lock is taken also if there is nothing: a refill may be under way. */
+	/* Lock even an empty magazine: a refill may be in progress. */
 	for_each_possible_cpu(cpu) {
 		cache = per_cpu_ptr(pool->caches, cpu);
 		for (class = 0; class < P2PMEM_CLASSES; class++)
@@ -338,7 +339,7 @@ static unsigned int p2pmem_capacity(struct p2pmem_pool *pool,
 		   P2PMEM_MAX_CACHED_BUFS);
 }
 
-/* Migration to another CPU is harmless, the lock protects the cache. */
+/* Migrating to another CPU is harmless: the lock protects the cache. */
 static unsigned long p2pmem_pop(struct p2pmem_pool *pool, unsigned int class)
 {
 	struct p2pmem_cache *cache = raw_cpu_ptr(pool->caches);
@@ -373,14 +374,14 @@ static void p2pmem_push(struct p2pmem_pool *pool, unsigned int class,
 	p2pmem_return(pool, addr, PAGE_SIZE << class);
 }
 
-/* Refill half a magazine, and take a buffer of it. */
+/* Refill half a magazine, and take a buffer from it. */
 static unsigned long p2pmem_refill(struct p2pmem_pool *pool, unsigned int class)
 {
 	struct p2pmem_cache *cache = raw_cpu_ptr(pool->caches);
 	unsigned long bufs[P2PMEM_MAX_CACHED_BUFS / 2];
 	unsigned int nr;
 
-	/* Held all the time: a flush must not miss what is in neither place. */
+	/* Held throughout, so that a flush does not miss buffers in transit. */
 	guard(raw_spinlock_irqsave)(&cache->lock);
 	if (cache->nr[class])
 		return cache->bufs[class][--cache->nr[class]];
@@ -389,7 +390,7 @@ static unsigned long p2pmem_refill(struct p2pmem_pool *pool, unsigned int class)
 			 max(p2pmem_capacity(pool, class) / 2, 1));
 	if (!nr)
 		return 0;
-	/* In the order in which they were found, which packs them well */
+	/* Hand them out in the order found, which packs them well. */
 	while (--nr)
 		cache->bufs[class][cache->nr[class]++] = bufs[nr];
 	return bufs[0];
@@ -411,7 +412,7 @@ static unsigned long p2pmem_alloc_class(struct p2pmem_pool *pool,
  * p2pmem_pool_alloc - allocate a buffer
  * @pool: the pool
  * @size: number of bytes; up to 1 MiB it is rounded up to a power of two
- * @ref: set to that of the memory the buffer is in, see p2pmem_pool_add()
+ * @ref: set to the reference counter of the memory, see p2pmem_pool_add()
  *
  * Takes the buffer from the magazine of this CPU, which is refilled by half when
  * it is empty.
@@ -435,13 +436,13 @@ void *p2pmem_pool_alloc(struct p2pmem_pool *pool, size_t size,
 }
 
 /**
- * p2pmem_pool_free - free a buffer of p2pmem_pool_alloc()
+ * p2pmem_pool_free - free a buffer from p2pmem_pool_alloc()
  * @pool: the pool
- * @addr: the buffer, all of it
- * @size: as it was allocated
+ * @addr: the buffer, which must be freed as a whole
+ * @size: the size passed to p2pmem_pool_alloc()
  *
  * Context: Any but NMI.  The caller keeps the pool from being destroyed.
- * Return: the reference that p2pmem_pool_alloc() has set.
+ * Return: the reference counter that p2pmem_pool_alloc() has set.
  */
 struct percpu_ref *p2pmem_pool_free(struct p2pmem_pool *pool, void *addr,
 				    size_t size)
@@ -459,9 +460,9 @@ struct percpu_ref *p2pmem_pool_free(struct p2pmem_pool *pool, void *addr,
  * p2pmem_pool_alloc_exact - allocate pages that can be freed in pieces
  * @pool: the pool
  * @size: number of bytes, rounded up to pages and no further
- * @ref: set to that of the memory the pages are in
+ * @ref: set to the reference counter of the memory
  *
- * Bypasses the magazines, so it is for memory that is held for long.
+ * Bypasses the magazines, so use it for memory that is held for long.
  *
  * Context: Any but NMI.  The caller keeps the pool from being destroyed.
  * Return: the pages, to be freed by p2pmem_pool_free_exact(), or %NULL.
@@ -482,9 +483,9 @@ void *p2pmem_pool_alloc_exact(struct p2pmem_pool *pool, size_t size,
 }
 
 /**
- * p2pmem_pool_free_exact - free pages of p2pmem_pool_alloc_exact()
+ * p2pmem_pool_free_exact - free pages from p2pmem_pool_alloc_exact()
  * @pool: the pool
- * @addr: the first of them to be freed
+ * @addr: the first page to be freed
  * @size: number of bytes to be freed
  *
  * Context: Any but NMI.  The caller keeps the pool from being destroyed.
@@ -499,7 +500,7 @@ void p2pmem_pool_free_exact(struct p2pmem_pool *pool, void *addr, size_t size)
  * @pool: the pool
  * @addr: an address of allocated memory
  *
- * Return: the bus address, by the one given to p2pmem_pool_add().
+ * Return: the bus address, based on the one given to p2pmem_pool_add().
  */
 phys_addr_t p2pmem_pool_bus_addr(struct p2pmem_pool *pool, void *addr)
 {
@@ -513,8 +514,8 @@ phys_addr_t p2pmem_pool_bus_addr(struct p2pmem_pool *pool, void *addr)
  * p2pmem_pool_avail - how much memory is free
  * @pool: the pool
  *
- * Return: the bytes that are not allocated, whether cached or not; approximate
- *	while others allocate and free.
+ * Return: the number of bytes not allocated, cached or not; approximate while
+ *	others allocate and free.
  */
 size_t p2pmem_pool_avail(struct p2pmem_pool *pool)
 {
@@ -538,7 +539,7 @@ size_t p2pmem_pool_avail(struct p2pmem_pool *pool)
  * p2pmem_pool_size - how much memory there is
  * @pool: the pool
  *
- * Return: the bytes of all p2pmem_pool_add().
+ * Return: the number of bytes added by p2pmem_pool_add().
  */
 size_t p2pmem_pool_size(struct p2pmem_pool *pool)
 {
@@ -602,8 +603,8 @@ static struct p2pmem_chunk *p2pmem_alloc_chunk(size_t size, int node)
  * @pool: the pool
  * @vaddr: address of the memory, at a page boundary
  * @bus_addr: what p2pmem_pool_bus_addr() returns for @vaddr
- * @size: bytes, a multiple of PAGE_SIZE
- * @ref: the reference counter of the memory.  The pool only passes it on.
+ * @size: number of bytes, a multiple of PAGE_SIZE
+ * @ref: reference counter of the memory, which the pool only passes on
  *
  * The memory stays in the pool until p2pmem_pool_destroy().
  *
@@ -655,7 +656,7 @@ struct p2pmem_pool *p2pmem_pool_create(int node)
 
 /**
  * p2pmem_pool_destroy - destroy a pool
- * @pool: the pool.  All of its memory has been freed, and nobody uses it.
+ * @pool: the pool, which must be unused, with all of its memory freed
  */
 void p2pmem_pool_destroy(struct p2pmem_pool *pool)
 {

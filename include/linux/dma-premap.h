@@ -13,21 +13,21 @@ struct device;
 
 /**
  * struct dma_premap - a range of memory mapped for the DMA of one device
- * @dev:      the device that the addresses are for; they mean nothing to others
+ * @dev:      the only device for which the addresses are valid
  * @addr:     DMA address of the first byte, a multiple of %PAGE_SIZE
  * @len:      length in bytes
  * @dead:     the mapping is gone: @dev or the memory went away
- * @siblings: RCU list without a head: the same memory, mapped for other devices
+ * @siblings: RCU list without a head, of mappings for other devices
  *
- * Made by whoever knows both the memory and the device, for example by
- * pci_p2pmem_map_resource().  I/O that names a mapping says where in it the data
- * is, and each device that the I/O reaches uses the sibling that was made for it.
- * All siblings have the same length.  They are mapped for both directions.
+ * Created by whoever knows both the memory and the device, for example by
+ * pci_p2pmem_map_resource().  I/O that names a mapping says where in it the
+ * data is, and each device that the I/O reaches uses the sibling created for
+ * it.  All siblings have the same length and are bidirectional.
  *
- * A descriptor stays in the list, and can be read, for as long as somebody holds
- * it, also when it is dead.  @dead never goes back to %false.  It is set when the
- * last transfer has ended: because nobody holds memory in the mapping any more,
- * or because the driver of @dev has stopped its DMA.
+ * A descriptor stays in the list and can be read for as long as somebody holds
+ * it, even if it is dead.  @dead is never cleared.  It is set once the last
+ * transfer has ended: either nobody holds memory in the mapping any more, or
+ * the driver of @dev has stopped its DMA.
  */
 struct dma_premap {
 	struct device		*dev;
@@ -38,7 +38,7 @@ struct dma_premap {
 };
 
 /**
- * dma_premap_is_dead - has the mapping been torn down?
+ * dma_premap_is_dead - check whether a mapping has been torn down
  * @map: mapping to look at
  *
  * Context: Any.

@@ -61,8 +61,8 @@ merges()
 	return 1
 }
 
-# While the drive is slow all but four of them wait in the scheduler. A drive that
-# can't be told to be slow may be too fast for any to merge.
+# While the drive is slow, all but four bios wait in the scheduler. A drive that cannot
+# be slowed down may be too fast for any to merge.
 merges_while_slow()
 {
 	local result=0
@@ -76,8 +76,8 @@ merges_while_slow()
 	[[ $(p2p_ask resume drive0) == ok ]] && return $result
 }
 
-# merges_in_scheduler NAME: the size of the queue is that of the scheduler while there is
-# one, and to write the same again does nothing
+# merges_in_scheduler NAME: nr_requests is that of the scheduler while there is one, and
+# writing the same value again has no effect
 merges_in_scheduler()
 {
 	local depth result=0
@@ -193,7 +193,7 @@ with_cost_control()
 
 # --- protection that is switched on while a bio waits ---
 
-# protect 0|1: has the CPU to verify what it reads, and to protect what it writes?
+# protect 0|1: must the CPU verify what it reads and protect what it writes?
 protect()
 {
 	echo "$1" > "$late"/integrity/read_verify &&
@@ -206,8 +206,8 @@ late_has_written()
 	(($(awk '{ print $5 }' "$late"/stat) - writes >= $1))
 }
 
-# What dma_bio_try does after the last write is to read by DMA address. It says for
-# how many milliseconds that was still in the group's queue.
+# After its last write, dma_bio_try reads by DMA address. Sets took: for how many ms
+# that read was still in the group's queue.
 switch_on_late()
 {
 	local start try writes
@@ -223,7 +223,7 @@ switch_on_late()
 	took=$(((${EPOCHREALTIME/./} - start) / 1000))
 }
 
-# The end comes late as well: otherwise it was refused when it was submitted.
+# The bio must also end late; otherwise it was refused on submission.
 is_refused_late()
 {
 	local dev took='' lines why="the CPU cannot protect the data (PI)"

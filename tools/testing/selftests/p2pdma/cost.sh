@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What ordinary I/O costs: the instructions that the kernel executes for a direct
-# read or write, of a null_blk device and of a drive, one at a time. It counts;
-# judging is for those who have two kernels to compare.
+# The cost of ordinary I/O: the instructions that the kernel executes for a direct read
+# or write, of a null_blk device and of a drive, one at a time. It only counts; to
+# judge, compare two kernels.
 #
-# The lower quartile is what an I/O costs when nothing else happens meanwhile: the
-# rest only adds to it, and is in the mean.
+# The lower quartile is the cost of an I/O during which nothing else happens. Everything
+# else only adds to it, and shows in the mean.
 
 # shellcheck source=lib.sh
 . "$(dirname "$(readlink -f "$0")")"/lib.sh

@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The whole way, in each shape: fio on an nvme-rdma disk whose target keeps the
-# data in peer-to-peer memory, first with a drive, then with a multipath head of
-# two drives (boot with nvme_core.multipath=Y). Each row is a test: every byte verified, every
-# request served from the BAR by DMA address, not one DMA mapping for it, and the
-# data seen in the BAR from outside. With P2PDMA_BASELINE=1, on a kernel without
-# DMA-address bios, it shows what the page based path does instead.
+# The complete data path in all variants: fio on an nvme-rdma disk whose target keeps
+# the data in peer-to-peer memory, first with a drive, then with a multipath head over
+# two ports of one (boot with nvme_core.multipath=Y). Each row is a test: every byte
+# verified, every request served from the BAR by DMA address, not one DMA mapping for
+# it, and the data found in the BAR by the host. With P2PDMA_BASELINE=1, on a kernel
+# without DMA-address bios, it shows what the page-based path does instead.
 
 # shellcheck source=lib.sh
 . "$(dirname "$(readlink -f "$0")")"/lib.sh

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DMA-address bios as /dev/dma_bio submits them to an NVMe drive. Each direction
- * is tested on its own: what is to be overwritten is something else before, and
- * every byte is compared, also those around it. The content of the drive is
+ * DMA-address bios, submitted to an NVMe drive by /dev/dma_bio. Each direction
+ * is tested separately: the destination has other data before, and every byte
+ * is compared, including those around it. The content of the drive is
  * destroyed.
  */
 #include <errno.h>
@@ -335,7 +335,7 @@ TEST_F_TIMEOUT(drive, flush, SECONDS)
 	EXPECT_EQ(BLK_STS_OK, run(&self->b, DMA_BIO_WRITE, DMA_BIO_PREFLUSH));
 }
 
-/* Without queues for it, a bio that is polled for is not supported. */
+/* Without poll queues, a polled bio is not supported. */
 TEST_F_TIMEOUT(drive, polled, SECONDS)
 {
 	lay_out(&self->b, &pages_apart);
@@ -600,8 +600,8 @@ static void turn_around(struct dma_bio *bios, uint32_t nr)
 }
 
 /*
- * Bios with DMA addresses merge with nothing, be it pages or others like them. That
- * those with pages merge shows that any could.
+ * Bios with DMA addresses merge with nothing, neither pages nor others like
+ * them. Bios with pages do merge, which shows that merging was possible.
  */
 static bool has_pages(uint32_t i)
 {
@@ -813,7 +813,7 @@ TEST_F_TIMEOUT(drive, rebound, SECONDS)
 	b->env.disk = disk;
 }
 
-/* What cannot be described at all */
+/* Descriptions that the device must reject */
 FIXTURE(misdescribed)
 {
 	struct bench b;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Random DMA-address bios, good and bad ones, in several threads, against a model
- * of what they do: each thread has a part of the disk and of the p2pmem to itself
- * and a copy of both, and knows the status that every bio must end with. After
- * each batch what the bios could have touched is compared, the disk by ordinary
+ * Random DMA-address bios, good and bad ones, in several threads, checked
+ * against a model. Each thread has its own part of the disk and of the p2pmem
+ * and a copy of both, and knows the status with which every bio must end. After
+ * each batch it compares what the bios could have touched, the disk by ordinary
  * reads. The content of the drive is destroyed.
  *
  * P2P_SEED repeats a run, as far as the order of threads allows;
@@ -620,7 +620,7 @@ static unsigned long read_variable(const char *name, unsigned long value)
 	return text ? strtoul(text, NULL, 10) : value;
 }
 
-/* A run in which something did not happen at all has not tested it. */
+/* If an outcome never occurred, the run has not tested it. */
 static bool report(unsigned int threads)
 {
 	unsigned long sum;

@@ -42,7 +42,7 @@ struct dma_bio_env {
 	uint64_t place;
 };
 
-/* What the test cannot do without: the reason to skip it, or NULL. */
+/* Returns the reason to skip the test, or NULL if all requirements are met. */
 const char *dma_bio_missing(void);
 /* The PCI address of a device by its name in the emulated machine, or NULL. */
 const char *dma_bio_device(const char *name);
@@ -73,9 +73,10 @@ int dma_bio_submit(const struct dma_bio_env *env, struct dma_bio *bios,
 int dma_bio_run(const struct dma_bio_env *env, struct dma_bio *bio);
 
 /*
- * Submits one that must be refused, so often that the log can tell why: nothing if
- * there is no reason, otherwise a line with it. 0, -errno if it could not be
- * submitted, or -ENOMSG with a message on stderr if the log tells anything else.
+ * Submits one that must be refused, and repeats that until the log can tell why:
+ * nothing if there is no reason, otherwise a line with it. Returns 0, -errno if it
+ * could not be submitted, or -ENOMSG with a message on stderr if the log has anything
+ * else.
  */
 int dma_bio_refuse(const struct dma_bio_env *env, struct dma_bio *bio,
 		   const char *reason);

@@ -1,15 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Allocations fail, one at a time: of a provider that is added, of a mapping, of a
-# namespace with peer-to-peer memory that is enabled, of a host that connects, of a
-# drive's I/O and of user space that maps the memory. What was asked for may fail then,
-# cleanly. The same again must work, with all memory free and every byte right. The
-# target's own I/O takes no memory. These are the allocations that failslab knows, from
-# slabs. All of them fail, but where there are a hundred or more (a host that connects, a
-# drive that is bound anew) only the first do, and later ones in growing steps.
+# Fail allocations, one at a time: when a provider is added, its memory mapped, a
+# namespace with peer-to-peer memory enabled, a host connected, a drive does I/O, and
+# user space maps the memory. The operation may then fail, cleanly. The next attempt
+# must work, with all memory free and every byte correct. The target's own I/O allocates
+# nothing. Only slab allocations count, which are those that failslab knows. Each of
+# them is failed, but where there are a hundred or more (connecting a host, rebinding a
+# drive) only the first ones are, and later ones in growing steps.
 #
-# P2P_FAULTS limits how far this goes, then an operation that has more of them fails.
+# P2P_FAULTS limits the number; an operation that has more allocations then fails.
 
 # shellcheck source=lib.sh
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
@@ -62,7 +62,7 @@ only_within()
 		set_fault require-end "$(printf %#x $((last + 4096)))"
 }
 
-# without FUNCTION: and not by it, nor by what it calls
+# without FUNCTION: exclude allocations by it and by what it calls
 without()
 {
 	local start end
@@ -73,9 +73,9 @@ without()
 	set_fault reject-start 0x"$start" && set_fault reject-end 0x"$end"
 }
 
-# arm NTH: the nth allocation from here on fails. The kernel fails each one whose
-# number can be divided by the interval, and counts only while it may fail one. So when
-# one has failed its number is known, and with it that of the one to fail next.
+# arm NTH: fail the nth allocation from here on. The kernel fails each one whose number
+# is a multiple of the interval, and counts only while it may still fail one. So once
+# one has failed, its number is known, and with it the number of the next one to fail.
 arm()
 {
 	set_fault interval $((calls + $1)) && set_fault times 1
@@ -93,8 +93,8 @@ has_failed()
 	(($(< $FAULT/times) == 0))
 }
 
-# After an event with fewer allocations than that, it is not known how many there were.
-# So let one fail of a process that does nothing but open a file.
+# If the event had fewer allocations than that, the count is unknown. To synchronize
+# again, fail an allocation of a process that does nothing but open a file.
 count_again()
 {
 	local victim status=0

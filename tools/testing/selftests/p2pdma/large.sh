@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# A provider with far more memory than the machine: what it takes to register it,
-# by size, to map it for a drive, and whether all of it serves. Every size is a row of
-# the table that it prints, with the place in the memory of the last I/O:
+# A provider with far more memory than the machine: what it takes to register the
+# memory, by size, and to map it for a drive, and whether all of it works. Every size is
+# a row of the table that is printed, which ends with the location of the last I/O in
+# the memory:
 #
 #   # large: GiB  registered (us)  mapped (us)  memory taken (KiB)  struct pages (KiB)
 #            place (MiB)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What the P2PDMA tests share: devices, the NVMe target and its host, fio, and
-# what is counted on the way. Sourced, not run.
+# Shared by the P2PDMA tests: devices, the NVMe target and its host, fio, and counters.
+# Sourced, not run.
 
 DIR=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 # shellcheck source=/dev/null
@@ -31,7 +31,7 @@ p2p_skip_all()
 	exit "$KSFT_SKIP"
 }
 
-# p2p_log NAME FILE: the beginning of it, where the cause is
+# p2p_log NAME FILE: print its beginning, where the cause of an error is
 p2p_log()
 {
 	head -n 20 "$2" | sed "s/^/# $1: /"
@@ -127,7 +127,7 @@ p2p_log_since_mark()
 	dmesg | sed "1,/$p2p_mark/d"
 }
 
-# p2p_logged STRING: since the last mark?
+# p2p_logged STRING: has it been logged since the last mark?
 p2p_logged()
 {
 	if p2p_log_since_mark | grep -qF -e "$1"; then
@@ -145,8 +145,8 @@ p2p_has_dma_bios()
 
 # --- the host of the emulated machine ---
 
-# p2p_ask COMMAND BAR [STRING]: ask, print the answer.  An answer repeats the number of
-# its question, so a late one is not taken for that of the next question.
+# p2p_ask COMMAND BAR [STRING]: ask the host, print the answer. An answer repeats the
+# number of its question, so a late one is not taken for that of the next question.
 p2p_ask()
 {
 	local number=${EPOCHREALTIME//[^0-9]/} answered answer
@@ -206,15 +206,15 @@ p2p_slot()
 	return 1
 }
 
-# p2p_port_is_off PORT: power and its indicator, which is the last thing that the
-# kernel does when a device goes
+# p2p_port_is_off PORT: are power and indicator off? That is the last thing that the
+# kernel does when a device goes away.
 p2p_port_is_off()
 {
 	(((0x$(setpci -s "$1" CAP_EXP+18.w) >> 8 & 7) == 7))
 }
 
-# p2p_unplug NAME: as somebody does who presses the button at the slot first, and then
-# does not wait for the five seconds in which it could be pressed again.
+# p2p_unplug NAME: press the attention button, then turn the slot's power off instead of
+# waiting the five seconds in which the button can be pressed again.
 p2p_unplug()
 {
 	local port slot
@@ -225,14 +225,14 @@ p2p_unplug()
 		p2p_wait "$P2P_LIMIT" p2p_port_is_off "$port"
 }
 
-# p2p_is_pulled NAME PORT: gone, and the kernel has done with it
+# p2p_is_pulled NAME PORT: is the device gone, and has the kernel finished removing it?
 p2p_is_pulled()
 {
 	! p2p_is_there "$1" && p2p_port_is_off "$2"
 }
 
-# p2p_pull NAME: without asking anybody: the port loses its power, unnoticed by the
-# kernel (CAP_EXP+18, Slot Control), and what it finds then is that nothing is there.
+# p2p_pull NAME: surprise removal: turn off the power of the port behind the kernel's
+# back (CAP_EXP+18, Slot Control), so that it then finds the device missing.
 p2p_pull()
 {
 	local port
@@ -242,7 +242,7 @@ p2p_pull()
 		p2p_wait "$P2P_LIMIT" p2p_is_pulled "$1" "$port"
 }
 
-# p2p_plug NAME: what was unplugged. It may be busy yet.
+# p2p_plug NAME: plug it in again; retry while QEMU still holds the old device
 p2p_plug()
 {
 	p2p_wait "$P2P_LIMIT" p2p_plug_now "$1" &&
@@ -372,8 +372,8 @@ p2p_set_provider()
 	{ echo "$1" > "$P2P_NS"/p2pmem; } 2> /dev/null && p2p_enable
 }
 
-# p2p_enable_anew: that is all it takes to be back at peer-to-peer memory, whatever has
-# happened to the provider, because it is looked for when the namespace is enabled
+# p2p_enable_anew: enabling the namespace looks for the provider again, so this is
+# enough to use peer-to-peer memory again, whatever has happened to the provider.
 p2p_enable_anew()
 {
 	timeout "$P2P_LIMIT" bash -c \
@@ -465,8 +465,8 @@ p2p_disconnect()
 
 # --- load ---
 
-# Without the page cache. Where a disk has gone it must not make a file of that name,
-# because then the disk could not come back.
+# Bypass the page cache. If the disk is gone, do not create a file of that name, because
+# then the disk could not come back.
 P2P_FIO=(fio --direct=1 --ioengine=libaio --thread --allow_file_create=0)
 
 # p2p_fio DISK ARGUMENT...: its output only on failure. Killed, it shows by its exit what
@@ -507,7 +507,8 @@ p2p_check()
 	p2p_fio "$disk" --rw=read $(p2p_pattern "$tag") "$@"
 }
 
-# p2p_load_has_done NUMBER: of I/Os since $p2p_ios_before, or it has ended
+# p2p_load_has_done NUMBER: has the load done so many I/Os since $p2p_ios_before, or
+# ended?
 p2p_load_has_done()
 {
 	p2p_load_has_ended ||
@@ -540,8 +541,8 @@ p2p_start_load()
 		--time_based
 }
 
-# It is not asked to end: its handler prints and allocates, and where fio reports errors
-# just then, it may wait for itself.
+# Use SIGKILL: fio's SIGTERM handler prints and allocates, and can deadlock if fio is
+# just reporting an error.
 p2p_end_load()
 {
 	kill -KILL "$p2p_load" 2> /dev/null
@@ -549,8 +550,7 @@ p2p_end_load()
 	return 0
 }
 
-# Data that was written before an interruption, behind what the load writes, and the tag
-# that it has
+# Data written before an interruption, beyond what the load writes, and its tag
 P2P_KEPT=(--offset=64m --size=2m --bs=64k --iodepth=8)
 p2p_kept=
 
@@ -565,18 +565,18 @@ p2p_data_is_kept()
 	p2p_check "$remote" "$p2p_kept" "${P2P_KEPT[@]}"
 }
 
-# Load that must not notice: 64 blocks are written, read and compared, over and over,
-# and there is no error.
+# Load that must not be disturbed: 64 blocks are written, read and compared, over and
+# over, without any error.
 p2p_start_verified_load()
 {
 	p2p_begin_load --rw=randwrite --iodepth=16 --size=4M --loops=1000000 \
 		--verify=crc32c --verify_fatal=1 --serialize_overlap=1
 }
 
-# What fio returns that was told to end, and found no error
+# fio's exit status if it was told to end and found no error
 P2P_FIO_ENDED=128
 
-# All that was written until now is compared within the next two rounds.
+# Everything written so far is compared within the next two rounds.
 p2p_end_verified_load()
 {
 	local status=0 late=0
@@ -655,8 +655,8 @@ p2p_trace_iommu()
 	[[ ! -e $event ]] || echo "$1" > "$event"
 }
 
-# The kernel's own events for every DMA mapping that is made, and for what an IOMMU
-# maps, if the kernel knows any.
+# Trace the kernel's events for every DMA mapping and, if it has any, for what an IOMMU
+# maps.
 p2p_trace_start()
 {
 	local event

@@ -148,7 +148,7 @@ unbound()
 	return 1
 }
 
-# A reset of the drive, which holds the lock of its device, is not waited for.
+# Enabling must not wait for a reset of the drive, which holds the device lock.
 enabled_in_reset()
 {
 	local resetting status=0
@@ -168,7 +168,7 @@ reset_meanwhile()
 	local i during=0 status=0
 
 	echo flr > "$pci"/reset_method || return
-	# A reset that was over has tried nothing.
+	# If the reset was already over, this has tested nothing.
 	for ((i = 0; (i < ROUNDS || (!during && i < 10)) && !status; i++)); do
 		enabled_in_reset || status=1
 	done

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# nvmet-rdma on a NIC that differs from the usual one of these tests: receives come
-# from shared receive queues, and a memory registration takes few pages, so that
-# a transfer needs several. The latter only if the kernel was booted with
+# nvmet-rdma on a NIC that differs from that of the other tests: receives come from
+# shared receive queues, and a memory registration takes so few pages that a transfer
+# needs several. The latter applies only if the kernel was booted with
 # ib_core.force_mr=1.
 
 # shellcheck source=lib.sh
@@ -184,7 +184,7 @@ transfer()
 
 # --- results ---
 
-# A kernel without the series may have the bugs that the series repairs.
+# A kernel without the series may have the bugs that it fixes.
 result() # NAME COMMAND...
 {
 	if p2p_has_dma_bios; then

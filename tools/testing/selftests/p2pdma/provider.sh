@@ -149,7 +149,7 @@ write_combined()
 		return "$status"
 }
 
-# What was chosen is a place: another device in it serves as soon as it is there.
+# The choice is an address: a new device there serves as soon as it appears.
 replaced()
 {
 	local status=0

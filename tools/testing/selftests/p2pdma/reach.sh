@@ -9,8 +9,8 @@
 # shellcheck source=lib.sh
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
 
-# With an IOMMU the kernel turns on what sends requests up to it, see Access Control
-# Services in PCIe, unless it is told not to. Without one it has to be told to.
+# With an IOMMU the kernel enables ACS redirection, which sends requests up to the
+# IOMMU, unless it is told not to. Without one it has to be told to.
 acs_redirects()
 {
 	grep -q config_acs= /proc/cmdline && return

@@ -3,12 +3,12 @@
  * /dev/dma_bio: submit any bio that describes its data by DMA addresses. For
  * testing only.
  *
- * An open file has a buffer of a provider's p2pmem and mappings of it for
- * devices. User space never sees a DMA address: it gives offsets in the buffer,
- * and the number of the mapping that makes addresses of them.
+ * An open file has a buffer in a provider's p2pmem, and mappings of the p2pmem
+ * for devices. User space never sees a DMA address: it gives an offset in the
+ * buffer and the number of the mapping that translates it.
  *
- * read() and write() copy between user space and the buffer. After the buffer
- * comes one in system memory, for bios that have pages.
+ * read() and write() copy between user space and the buffer. Behind this buffer
+ * there is one in system memory, for bios that have pages.
  */
 #ifndef _DMA_BIO_CTL_H
 #define _DMA_BIO_CTL_H
@@ -146,8 +146,8 @@ enum dma_bio_meta_flags {
  * @op:         one of &enum dma_bio_op
  * @flags:      of &enum dma_bio_flags
  * @fault:      one of &enum dma_bio_fault
- * @added:      returned: how many of @vecs the bio took; it was only submitted if
- *		these are all
+ * @added:      returned: how many of @vecs the bio took; it was submitted only if
+ *		it took all of them
  * @ended:      returned: how many times it ended
  * @status:     returned: its blk_status_t
  * @reserved:   0

@@ -63,8 +63,8 @@
 /* The length has 24 bits; a round number keeps the moves page aligned. */
 #define LSI_COPY_MOVE_MAX	(SZ_16M - SZ_4K)
 /*
- * Moves of a script: they and the interrupt fill 128 bytes. QEMU would pause
- * for half a millisecond after 100 instructions.
+ * Moves of a script: together with the interrupt instruction they fill 128
+ * bytes. QEMU would pause for half a millisecond after 100 instructions.
  */
 #define LSI_COPY_MOVES		10
 #define LSI_COPY_SCRIPT_WORDS	(LSI_COPY_MOVES * 3 + 2)
@@ -299,7 +299,7 @@ static void lsi_copy_watchdog(struct timer_list *t)
 
 	guard(spinlock_irqsave)(&engine->lock);
 
-	/* The next script may have wound it up while this waited. */
+	/* The next script may have restarted the watchdog meanwhile. */
 	if (!engine->running || timer_pending(t))
 		return;
 

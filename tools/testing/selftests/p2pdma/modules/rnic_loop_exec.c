@@ -6,10 +6,10 @@
  *                             ^                                      |
  *                             '--------------------------------------'
  *
- * A queue pair executes one WR at a time, and the next one only when all bytes
- * of the former have arrived. This is more order than the specification asks
- * for, and it is what makes a SEND come after the data of an RDMA WRITE. Queue
- * pairs run at the same time as others.
+ * A queue pair executes one WR at a time, and starts the next one only when all
+ * bytes of the previous one have arrived. This is a stricter order than the
+ * specification requires; it makes a SEND arrive after the data of an RDMA
+ * WRITE. Different queue pairs run concurrently.
  *
  * A connection has both of its ends in this device. The requester's work does
  * the responder's part as well: it looks for the receive WR or the memory
@@ -22,7 +22,7 @@
 
 /* How soon to look again for something that is only held for a short time */
 #define RNIC_SOON	1
-/* How long the copy engine may be busy before it is taken for unable */
+/* How long the copy engine may refuse a copy before that is an error */
 #define RNIC_STARVED	(5 * HZ)
 
 static struct rnic_qp *rnic_qp_get(struct rnic_dev *dev, u32 qpn)
@@ -54,11 +54,11 @@ static bool rnic_may_respond(const struct rnic_qp *peer,
  * @qp:		the requester
  * @qpn:	number of the responder
  *
- * Until it is released, the responder flushes no receive WRs, and nobody who
- * wants it to enter the error state goes on: afterwards, the consumer takes it
- * for granted that nothing touches its memory any more.
+ * Until it is released, the responder flushes no receive WRs, and waits before
+ * it enters the error state, after which the consumer relies on nothing
+ * touching its memory any more.
  *
- * Return: true if there is one that answers.
+ * Return: true if there is a responder.
  */
 bool rnic_engage(struct rnic_qp *qp, u32 qpn)
 {

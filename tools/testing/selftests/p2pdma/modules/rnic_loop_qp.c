@@ -378,7 +378,7 @@ static int rnic_check_rc_wr(const struct rnic_qp *qp,
 	case IB_WR_LOCAL_INV:
 		return 0;
 	case IB_WR_REG_MR:
-		/* Who writes remotely writes locally as well. */
+		/* Remote write access requires local write access. */
 		if ((reg_wr(wr)->access & remote) &&
 		    !(reg_wr(wr)->access & IB_ACCESS_LOCAL_WRITE))
 			return -EINVAL;

@@ -2,8 +2,8 @@
 /*
  * Verbs tests of an RDMA device that loops back, and of what it must refuse.
  *
- * They run when this module is loaded, on the device that the parameter names;
- * what came of them is in the debugfs file rnic_verbs_test, in KTAP.
+ * The tests run when this module is loaded, on the device that the parameter
+ * names; the results are in the debugfs file rnic_verbs_test, in KTAP.
  *
  * Each test has two fresh queue pairs connected to each other. Everything is
  * sent from one buffer into another one. A model of the latter is written by

@@ -125,8 +125,8 @@ control_unplug()
 	monitor_ok '{"execute": "device_del", "arguments": {"id": "'"$1"'"}}'
 }
 
-# plug DEVICE: it is again what it was at the start. Its memory is another of the same
-# file, because QEMU 7.2 aborts if a device is given one that was another's.
+# plug DEVICE: plug it in as it was at the start. Its memory is a new backend of the
+# same file, because QEMU 7.2 aborts if a device is given the backend of another.
 control_plug()
 {
 	local argument memory answer=ok
@@ -149,8 +149,8 @@ control_rate()
 	monitor_line "block_set_io_throttle $1 0 0 0 $2 0 0"
 }
 
-# stall DRIVE: a queue of 16 takes more than 5 seconds. QEMU itself stands still when
-# the guest resets it meanwhile, until that queue is done, so not more.
+# stall DRIVE: a queue of 16 takes more than 5 seconds. Not slower than that: if the
+# guest resets the drive meanwhile, QEMU itself hangs until that queue is done.
 control_stall()
 {
 	control_rate "$1" 3

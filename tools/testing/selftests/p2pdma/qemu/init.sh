@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The guest's first process: runs the tests, sends what came of them, powers off.
-# Whatever it cannot do is sent as an error, never left out.
+# The guest's first process: run the tests, send their results, power off. Whatever it
+# cannot do is reported as an error, never left out.
 
 export PATH=/usr/sbin:/usr/bin HOME=/root TERM=linux
 
@@ -120,8 +120,7 @@ check_leaks()
 	mark "kmemleak $count"
 }
 
-# A kernel that checks DMA mappings tells of the first error only, unless it is told to
-# tell of all.
+# DMA API debugging reports only the first error, unless told to report all.
 show_all_dma_errors()
 {
 	grep -q ' debug_dma_map_phys$' /proc/kallsyms || return 0
@@ -129,7 +128,7 @@ show_all_dma_errors()
 		fail "DMA_API_DEBUG cannot be told to show all errors"
 }
 
-# Not at boot: KCSAN's delays let the timer interrupt into the setup of its own pin.
+# Not at boot: KCSAN's delays let the timer interrupt hit its IOAPIC pin half set up.
 start_kcsan()
 {
 	local file=/sys/kernel/debug/kcsan

@@ -40,8 +40,8 @@ rootfs_libraries()
 		     $1 ~ /^\/.*ld-/ { print $1 }' | sort -u
 }
 
-# fio is linked with engines for storage that the guest has not, whose libraries need
-# fifty others: in an emulated machine most of a short run is linking them.
+# fio is linked with engines for storage that the guest does not have, whose libraries
+# need fifty others: in an emulated machine, linking them takes most of a short run.
 rootfs_engines='/lib(gfapi|ibverbs|nbd|pmem|pmemblk|rados|rbd|rdmacm)[.]so'
 
 # rootfs_unused TOOL...: libraries of those engines that no other tool needs

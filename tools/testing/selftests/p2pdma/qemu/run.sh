@@ -201,7 +201,7 @@ choose_accelerator()
 	echo "# accelerator: $accel, topology: $topology"
 }
 
-# A kernel that does not start at all says nothing of the accelerator.
+# If the kernel never started, nothing is known about the accelerator.
 keep_accelerator()
 {
 	if [[ ! $count && ! -s $accel_file ]] && grep -qx up "$log/result.log"; then
@@ -290,8 +290,8 @@ start_qemu()
 	fi
 }
 
-# A guest that does not end gets an NMI, so that its kernel panics and shows what every
-# task waits for. If nothing comes of it, QEMU is at fault, and is killed.
+# A guest that does not end in time gets an NMI, so that its kernel panics and shows
+# what every task is waiting for. If that does not help, QEMU is at fault and is killed.
 interrupt_late_guest()
 {
 	# A sleep would outlive this process.
@@ -319,9 +319,10 @@ boot()
 	wait
 }
 
-# no_timer_check: on a busy machine the emulated timer can be too late for the
-# kernel's check of it, which then panics.
-# multipath=N: the tests look at the disk of a controller, not at a sum of paths.
+# no_timer_check: on a busy machine the emulated timer can be too late for the kernel's
+# check, which then panics.
+# multipath=N: the tests use the disk of a single controller, not one that combines
+# paths.
 cmdline=(console=ttyS0 ignore_loglevel printk.devkmsg=on panic=-1 oops=panic
 	 hung_task_panic=1 softlockup_panic=1 no_timer_check
 	 unknown_nmi_panic panic_sys_info=tasks

@@ -3,9 +3,9 @@
 # shellcheck disable=SC2154  # here, log, limit and qemu_status are run.sh's; so is
 # functions, which may be unset
 #
-# What a run proves, from the files that it left in $log: console.log (kernel),
-# output.log (KTAP of the tests) and result.log (what init reports). Nothing
-# passes that was not seen to pass.
+# Judge a run by the files that it left in $log: console.log (kernel), output.log (KTAP
+# of the tests) and result.log (what init reports). Nothing passes that was not seen to
+# pass.
 
 verdict_patterns()
 {
@@ -252,7 +252,7 @@ verdict_tasks()
 		     END { flush() }'
 }
 
-# What there is to see of a run that went wrong
+# Show what is known about a run that went wrong.
 verdict_show()
 {
 	verdict_log "$log/console.log" | tail -n 15 | sed 's/^/# console: /'
