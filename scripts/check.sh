@@ -327,6 +327,7 @@ run_more_items() {
 	built series kcsan && item functions "$SCRIPTS/functions.sh" &&
 		guests_kcsan >>"$queue"
 	queue 2 <"$queue"
+	item cost-nvmet "$SCRIPTS/cost.sh" nvmet
 	item each-patch-builds "$SCRIPTS/kernel.sh" each series test
 }
 

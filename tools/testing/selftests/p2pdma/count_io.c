@@ -3,7 +3,10 @@
  * Direct I/O to a block device, one at a time, with a marker after each for
  * whoever counts the instructions: see qemu/insn_count.c.
  *
- *   count_io DEVICE read|write BYTES COUNT
+ *   count_io DEVICE read|write BYTES COUNT [address|pages]
+ *
+ * With the last argument, the kernel makes the bio (see modules/dma_bio_ctl.h), of
+ * p2pmem by DMA address, or of pages of system memory.
  *
  * Writes overwrite the beginning of the device.
  */
@@ -17,6 +20,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "dma_bio_lib.h"
 #include "qemu/insn_marker.h"
 
 #define WARM_UP		100	/* until all caches on the way are filled */
@@ -27,6 +31,9 @@ struct load {
 	bool write;
 	size_t bytes;
 	char *buffer;
+	struct dma_bio_env env;
+	struct dma_bio bio;	/* if the kernel makes it */
+	struct dma_bio_vec vec;
 };
 
 static uint64_t page_frame(int pagemap, const char *address, size_t page)
@@ -98,11 +105,23 @@ static char *scattered_buffer(size_t bytes)
 	errx(1, "no scattered memory");
 }
 
-static void do_io(const struct load *load, unsigned int i)
+static void do_bio(struct load *load, off_t position)
+{
+	load->bio.sector = position / SECTOR_SIZE;
+	if (dma_bio_submit(&load->env, &load->bio, 1, 0, 0) || load->bio.status)
+		errx(1, "bio at %jd: status %u", (intmax_t)position,
+		     load->bio.status);
+}
+
+static void do_io(struct load *load, unsigned int i)
 {
 	off_t position = i % POSITIONS * load->bytes;
 	ssize_t done;
 
+	if (load->vec.len) {
+		do_bio(load, position);
+		return;
+	}
 	if (load->write)
 		done = pwrite(load->fd, load->buffer, load->bytes, position);
 	else
@@ -113,7 +132,7 @@ static void do_io(const struct load *load, unsigned int i)
 		errx(1, "I/O at %jd: %zd bytes", (intmax_t)position, done);
 }
 
-static void run(const struct load *load, unsigned int count)
+static void run(struct load *load, unsigned int count)
 {
 	unsigned int i;
 
@@ -127,14 +146,32 @@ static void run(const struct load *load, unsigned int count)
 	insn_marker(INSN_MARKER_END);
 }
 
+static void prepare_bio(struct load *load, const char *device, bool pages)
+{
+	if (!dma_bio_load() ||
+	    !dma_bio_open(&load->env, device, NULL, load->bytes, load->bytes))
+		exit(1);
+	load->vec.len = load->bytes;
+	load->bio = dma_bio_make(&load->env,
+				 load->write ? DMA_BIO_WRITE : DMA_BIO_READ, 0,
+				 &load->vec, 1);
+	if (pages)
+		load->bio.map = DMA_BIO_PAGES;
+}
+
 int main(int argc, char **argv)
 {
-	struct load load;
+	struct load load = { };
 
-	if (argc != 5)
-		errx(1, "usage: count_io DEVICE read|write BYTES COUNT");
+	if (argc < 5 || argc > 6)
+		errx(1, "usage: count_io DEVICE read|write BYTES COUNT [address|pages]");
 	load.write = !strcmp(argv[2], "write");
 	load.bytes = strtoul(argv[3], NULL, 0);
+	if (argc == 6) {
+		prepare_bio(&load, argv[1], !strcmp(argv[5], "pages"));
+		run(&load, strtoul(argv[4], NULL, 0));
+		return 0;
+	}
 	load.fd = open(argv[1], O_RDWR | O_DIRECT);
 	if (load.fd < 0)
 		err(1, "%s", argv[1]);

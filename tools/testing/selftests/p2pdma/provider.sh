@@ -126,7 +126,7 @@ hold_write_combined()
 		--runtime=60 --rate_iops=10 --iomem=mmapshared:"$1" --thread \
 		> /tmp/hold.log 2>&1 &
 	holder=$!
-	p2p_wait 10 grep -qF "$1" /proc/$holder/maps && return
+	p2p_wait 10 grep -qF "$1" "/proc/$holder/maps" && return
 	p2p_log fio /tmp/hold.log
 	return 1
 }
@@ -143,8 +143,8 @@ write_combined()
 	p2p_insmod p2pmem_provider
 	[[ ! -e $DRIVER/$provider ]] &&
 		p2p_logged "write-combining memory, close resource2_wc" || status=1
-	kill $holder
-	wait $holder 2> /dev/null
+	kill "$holder"
+	wait "$holder" 2> /dev/null
 	rmmod p2pmem_provider && p2p_insmod p2pmem_provider && registered && accepted &&
 		return "$status"
 }
