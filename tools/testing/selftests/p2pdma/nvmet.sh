@@ -109,6 +109,21 @@ other_commands()
 		cmp -n 8192 - /tmp/data
 }
 
+# A buffer that is longer than what the command reads takes nothing of the pool.
+wrong_length()
+{
+	local served
+
+	served=$(p2p_stat requests)
+	nvme io-passthru "$remote" --opcode=2 --namespace-id=1 --read \
+		--data-len=$((1 << 20)) > /dev/null 2> /tmp/passthru
+	if ! grep -q "SGL Length" /tmp/passthru; then
+		p2p_log nvme /tmp/passthru
+		return 1
+	fi
+	(($(p2p_stat requests) == served)) && p2p_verify
+}
+
 # witness_is found|absent PROVIDER: does the data cross the BAR?
 witness_is()
 {
@@ -176,7 +191,7 @@ p2p_require p2pmem0 drive0 engine
 p2p_require_tools fio nvme ip
 provider=$(p2p_device p2pmem0)
 drive=$(p2p_disk drive0)
-ktap_set_plan $((2 * ${#SIZES[@]} + 9))
+ktap_set_plan $((2 * ${#SIZES[@]} + 10))
 has_dma_bios=0
 p2p_has_dma_bios && has_dma_bios=1
 ktap_print_msg "DMA-address bios: $has_dma_bios"
@@ -194,6 +209,7 @@ ktap_test_result "synchronous writes" write_fua
 ktap_test_result "random load, verified" random_load
 ktap_test_result "io_uring, verified" io_uring_load
 ktap_test_result "flush, write zeroes and discard" other_commands
+ktap_test_result "wrong length" wrong_length
 witness_result "data crosses the BAR" found "$provider"
 witness_result "no data crosses the BAR without p2pmem" absent 0
 ktap_test_result "all memory is back in the pool" \

@@ -4,8 +4,7 @@
 # A target whose namespace is a stack of block devices: a multipath head, md arrays, and
 # these on top of each other.  All I/O stays in peer-to-peer memory while paths fail, go
 # and come back, and while members fail and are replaced.  In topology "switch" one path
-# does not reach that memory.  Works on kernels without
-# DMA-address bios too, whose page based path it then tests.
+# does not reach that memory.
 #
 # Boot with nvme_core.multipath=Y.
 
@@ -123,7 +122,6 @@ transfers()
 	p2p_check "$stack" $tag --size=8m --bs=128k || return
 	p2p_check "$remote" $tag --size=8m --bs=128k --iodepth=8 || return
 	p2p_verify || return
-	((has_dma_bios)) || return 0
 	ios=$(($(p2p_ios "$remote") - ios))
 	served=$(($(p2p_stat requests) - served))
 	fallbacks=$(($(p2p_stat fallbacks) - fallbacks))
@@ -470,15 +468,6 @@ refuses_member()
 	remove_array && rmmod null_blk && return $result
 }
 
-only_with_dma_bios() # NAME COMMAND...
-{
-	if ((has_dma_bios)); then
-		ktap_test_result "$@"
-	else
-		ktap_test_skip "$1: this kernel makes no mappings"
-	fi
-}
-
 # The domains of two drives can give the same address.  What is not translated can't
 # have it: the bridge's windows are no IOVAs.
 do_not_translate()
@@ -494,6 +483,7 @@ do_not_translate()
 ktap_print_header
 p2p_require p2pmem0 drive0 drive1 path0 path1 engine
 p2p_require_tools fio nvme ip setpci
+p2p_has_dma_bios || p2p_skip_all "this kernel's target takes no stack"
 [[ $(< /sys/module/nvme_core/parameters/multipath) == Y ]] ||
 	p2p_skip_all "boot with nvme_core.multipath=Y"
 translated=0
@@ -505,8 +495,6 @@ provider=$(p2p_device p2pmem0)
 drive0=$(p2p_disk drive0)
 drive1=$(p2p_disk drive1)
 shared=$(p2p_head_disk path0 path1) || p2p_skip_all "path0 and path1 share no namespace"
-has_dma_bios=0
-p2p_has_dma_bios && has_dma_bios=1
 p2p_set_up_disk "$shared" || ktap_exit_fail_msg "cannot set up the target"
 if [[ $P2PDMA_TOPOLOGY == switch ]]; then
 	out_of_reach
@@ -519,7 +507,7 @@ use "$shared" || ktap_exit_fail_msg "cannot export $shared"
 ktap_test_result "multipath: served from the BAR" transfers
 ktap_test_result "multipath: round-robin" policy round-robin
 ktap_test_result "multipath: paths unbound and bound" path_rebound
-if ((has_dma_bios && translated)); then
+if ((translated)); then
 	ktap_test_result "multipath: each drive has another address" addresses_differ
 else
 	ktap_test_skip "multipath: each drive has another address: they have no IOVAs"
@@ -548,7 +536,7 @@ ktap_test_result "raid1 with a multipath member: members are equal" \
 	members_equal "$drive0" "$shared"
 ktap_test_result "raid1 with a multipath member: all at once, $ROUNDS times" churned
 tear_down_array
-only_with_dma_bios "array with a member that takes only pages" refuses_member
+ktap_test_result "array with a member that takes only pages" refuses_member
 ktap_test_result "all memory is back in the pool" p2p_wait 10 p2p_pool_is_free "$provider"
 p2p_remove_target
 ktap_finished
