@@ -66,8 +66,8 @@ static const struct {
 	{ "reuse", dbt_test_reuse },
 	{ "mapping of another client", dbt_test_siblings, &other_name },
 	{ "pages of the memory", dbt_test_pages },
-	{ "provider unbound", dbt_test_unbound },
 	{ "second range of memory", dbt_test_second_range },
+	{ "provider unbound", dbt_test_unbound },
 };
 
 static void run_tests(void)
@@ -195,7 +195,8 @@ static int __init dma_bio_test_init(void)
 	free_buffers();
 	bioset_exit(&dbt.bios);
 out_unmap:
-	pci_p2pmem_unmap_resource(dbt.map);
+	if (dbt.map)
+		pci_p2pmem_unmap_resource(dbt.map);
 out_close_disk:
 	bdev_fput(drive_file);
 out_put_devices:

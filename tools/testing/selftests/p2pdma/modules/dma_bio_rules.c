@@ -214,54 +214,6 @@ static bool works(void)
 	       check(dbt_read_back(&dbt.layout));
 }
 
-static bool is_refused(struct dma_premap *map, dma_addr_t addr)
-{
-	struct bio *bio = bio_alloc(dbt.bdev, 2, REQ_OP_READ, GFP_KERNEL);
-	bool ok;
-
-	bio->bi_iter.bi_sector = FIRST_SECTOR;
-	ok = check(bio_add_dma_addr(bio, map, addr, SECTOR_SIZE)) &&
-	     check(submit_bio_wait(bio) == -EOPNOTSUPP);
-	bio_put(bio);
-	return ok;
-}
-
-/*
- * Its memory has to be free for that.  What is in the same place afterwards is other
- * memory, which a dead mapping does not give access to.
- */
-bool dbt_test_unbound(void)
-{
-	struct dma_premap *dead = dbt.map;
-	dma_addr_t addr = dead->addr;
-	struct dma_premap *map;
-	void *p2p;
-	bool ok;
-
-	pci_free_p2pmem(dbt.provider, dbt.p2p, BUFFER_SIZE);
-	dbt.p2p = NULL;
-	device_release_driver(&dbt.provider->dev);
-	ok = check(dma_premap_is_dead(dead)) &&
-	     check(!dbt_is_translated(dbt.client, addr)) &&
-	     check(is_refused(dead, addr)) &&
-	     check(try_map(dbt.provider, dbt.client) == -ENODEV);
-	if (!check(device_attach(&dbt.provider->dev) == 1))
-		return false;
-	ok = check(add(0, PAGE_SIZE) == -EEXIST) &&
-	     check(!add(dbt.pool_size, BUFFER_SIZE)) && ok;
-	map = pci_p2pmem_map_resource(dbt.provider, dbt.client);
-	if (!check(!IS_ERR(map)))
-		return false;
-	ok = check(is_refused(dead, addr)) && ok;
-	pci_p2pmem_unmap_resource(dead);
-	dbt.map = map;
-	p2p = pci_alloc_p2pmem(dbt.provider, BUFFER_SIZE);
-	if (!check(p2p))
-		return false;
-	dbt_use(map, p2p);
-	return works() && ok;
-}
-
 #define MAX_BUFFERS	64
 
 struct buffers {
@@ -285,8 +237,23 @@ static void *alloc_outside(struct dma_premap *map, struct buffers *bufs)
 	return NULL;
 }
 
-/* That dbt_test_unbound() has added */
-bool dbt_test_second_range(void)
+static bool map_anew(void)
+{
+	void *p2p;
+
+	dbt.map = pci_p2pmem_map_resource(dbt.provider, dbt.client);
+	if (!check(!IS_ERR(dbt.map))) {
+		dbt.map = NULL;
+		return false;
+	}
+	p2p = pci_alloc_p2pmem(dbt.provider, BUFFER_SIZE);
+	if (!check(p2p))
+		return false;
+	dbt_use(dbt.map, p2p);
+	return true;
+}
+
+static bool works_in_second_range(void)
 {
 	struct dma_premap *map = dbt.map, *second;
 	struct buffers bufs = {};
@@ -304,4 +271,57 @@ bool dbt_test_second_range(void)
 	while (bufs.nr)
 		pci_free_p2pmem(dbt.provider, bufs.addr[--bufs.nr], BUFFER_SIZE);
 	return ok;
+}
+
+/* dbt_test_unbound() removes it again. */
+bool dbt_test_second_range(void)
+{
+	pci_free_p2pmem(dbt.provider, dbt.p2p, BUFFER_SIZE);
+	dbt.p2p = NULL;
+	pci_p2pmem_unmap_resource(dbt.map);
+	dbt.map = NULL;
+	return check(!add(dbt.pool_size, BUFFER_SIZE)) && map_anew() &&
+	       works_in_second_range();
+}
+
+static bool is_refused(struct dma_premap *map, dma_addr_t addr)
+{
+	struct bio *bio = bio_alloc(dbt.bdev, 2, REQ_OP_READ, GFP_KERNEL);
+	bool ok;
+
+	bio->bi_iter.bi_sector = FIRST_SECTOR;
+	ok = check(bio_add_dma_addr(bio, map, addr, SECTOR_SIZE)) &&
+	     check(submit_bio_wait(bio) == -EOPNOTSUPP);
+	bio_put(bio);
+	return ok;
+}
+
+/*
+ * Its memory has to be free for that.  What is in the same place afterwards is other
+ * memory, which a dead mapping does not give access to.
+ */
+bool dbt_test_unbound(void)
+{
+	struct dma_premap *dead = dbt.map;
+	dma_addr_t addr;
+	bool ok;
+
+	if (!check(dbt.p2p))
+		return false;
+	addr = dead->addr;
+	pci_free_p2pmem(dbt.provider, dbt.p2p, BUFFER_SIZE);
+	dbt.p2p = NULL;
+	device_release_driver(&dbt.provider->dev);
+	ok = check(dma_premap_is_dead(dead)) &&
+	     check(!dbt_is_translated(dbt.client, addr)) &&
+	     check(is_refused(dead, addr)) &&
+	     check(try_map(dbt.provider, dbt.client) == -ENODEV);
+	if (!check(device_attach(&dbt.provider->dev) == 1))
+		return false;
+	ok = check(add(0, PAGE_SIZE) == -EEXIST) && ok;
+	if (!map_anew())
+		return false;
+	ok = check(is_refused(dead, addr)) && ok;
+	pci_p2pmem_unmap_resource(dead);
+	return works() && ok;
 }
