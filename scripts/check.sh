@@ -44,8 +44,8 @@ tests() {
 	[ "$2" = cmb ] || leave_out+='|cmb\.sh'
 	[[ $2 = iommu-lazy || $2 = iommu-strict ]] || leave_out+='|iommu'
 	[[ $1 = *-debug* ]] || leave_out+="|$DEBUG_ONLY"
-	# Two minutes or more: the debug kernel tries it there.
-	[[ "$1 $2" != 'series-test bridge' ]] || leave_out+='|nvmet_stack\.sh'
+	# It takes long, most of all on the debug kernel: see guest_stack().
+	[[ $1 != series-* || $2 != bridge ]] || leave_out+='|nvmet_stack\.sh'
 	sed 's/.*://' "$BUILD/tests-$1/kselftest-list.txt" |
 		grep -xE "$(tests_of "$2")" | grep -vxE "$leave_out"
 }
@@ -100,6 +100,10 @@ guests_force_mr() {
 # Without an IOMMU, a 32-bit device cannot reach a BAR above 4 GiB.
 guest_no_iommu() {
 	echo "guest large-$1-large-no_iommu $1 large intel_iommu=off large.sh"
+}
+
+guest_stack() {
+	echo "guest nvmet_stack-$1-$2 $1 $2 $(parameters "$2" nvmet_stack) nvmet_stack.sh"
 }
 
 # Only the emulated root ports have ACS. Disable it where it is on by default, and
@@ -286,7 +290,10 @@ run_items() {
 		echo "item without-devices without_devices"
 	} >>"$queue"
 	[ -z "${ready[base-test]:-}" ] || guests base-test switch large cmb >>"$queue"
-	[ -z "${ready[series-debug]:-}" ] || guests series-debug bridge >>"$queue"
+	[ -z "${ready[series-debug]:-}" ] || {
+		guests series-debug bridge
+		guest_stack series-debug switch
+	} >>"$queue"
 	echo "item demo $SCRIPTS/demo.sh" >>"$queue"
 	queue 2 <"$queue" &
 	lanes=($!)
@@ -316,6 +323,7 @@ run_more_items() {
 		# KASAN has a shadow of 1/8 of what is mapped, so not "large".
 		guests series-debug switch iommu-lazy iommu-strict iommu-pt \
 			refused cmb
+		guest_stack series-debug bridge
 		guests_force_mr series-debug
 	} >>"$queue"
 	[ -z "${ready[base-test]:-}" ] || guests base-test bridge >>"$queue"
