@@ -14,9 +14,9 @@
  * Buffers are aligned to their size, so that two free neighbours can become one
  * buffer of the next class.  For each class there is a bitmap of the groups
  * whose largest free buffer is of that class.  An allocation takes the first
- * group of the smallest class that is large enough.  So the time it takes does
- * not depend on how much memory there is or who holds it, and entirely free
- * groups are used last.
+ * group of the smallest class that is large enough.  So its cost depends neither
+ * on the size of the pool nor on the memory in use, and entirely free groups are
+ * used last.
  *
  * Cached buffers count as free.  They hold no reference to their memory, and an
  * allocation fails only after the magazines of all CPUs have been emptied.

@@ -13,17 +13,6 @@
 
 COUNT=${P2PDMA_COUNT:-2000}
 
-# row NAME DISK DIRECTION BYTES
-row()
-{
-	local samples quartile mean
-
-	"$DIR"/count_io "$2" "$3" "$4" "$COUNT" || return
-	read -r samples quartile mean <<< "$(p2p_ask count)"
-	ktap_print_msg "cost: $1 $3 $4 $quartile $mean"
-	[[ $samples == "$COUNT" ]] && ((quartile > 0))
-}
-
 rows()
 {
 	local bytes direction
@@ -31,15 +20,14 @@ rows()
 	for bytes in 4096 131072; do
 		for direction in read write; do
 			ktap_test_result "$1 $direction $bytes" \
-				row "$1" "$2" $direction $bytes
+				p2p_count "$1" "$COUNT" "$2" $direction $bytes
 		done
 	done
 }
 
 ktap_print_header
 p2p_require drive2
-[[ $(p2p_ask count) == "error no samples" ]] ||
-	p2p_skip_all "nobody counts instructions: needs qemu/run.sh --count"
+p2p_require_counter
 ktap_set_plan 8
 # It completes what is submitted before it returns: no interrupt, no waiting.
 modprobe null_blk nr_devices=1 submit_queues=1 gb=1 irqmode=0 ||

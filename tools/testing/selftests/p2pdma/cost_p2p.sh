@@ -10,27 +10,16 @@
 
 COUNT=${P2PDMA_COUNT:-2000}
 
-# row DATA DIRECTION
-row()
-{
-	local samples quartile mean
-
-	"$DIR"/count_io "$drive" "$2" 4096 "$COUNT" "$1" || return
-	read -r samples quartile mean <<< "$(p2p_ask count)"
-	ktap_print_msg "cost: $1 $2 4096 $quartile $mean"
-	[[ $samples == "$COUNT" ]] && ((quartile > 0))
-}
-
 ktap_print_header
 p2p_require drive2 p2pmem0
-[[ $(p2p_ask count) == "error no samples" ]] ||
-	p2p_skip_all "nobody counts instructions: needs qemu/run.sh --count"
+p2p_require_counter
 p2p_has_dma_bios || p2p_skip_all "this kernel has no DMA-address bios"
 drive=$(p2p_disk drive2)
 ktap_set_plan 4
 for data in pages address; do
 	for direction in read write; do
-		ktap_test_result "$data $direction" row $data $direction
+		ktap_test_result "$data $direction" \
+			p2p_count $data "$COUNT" "$drive" $direction 4096 $data
 	done
 done
 ktap_finished

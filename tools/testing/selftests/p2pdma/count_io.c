@@ -5,8 +5,8 @@
  *
  *   count_io DEVICE read|write BYTES COUNT [address|pages]
  *
- * With the last argument, the kernel makes the bio (see modules/dma_bio_ctl.h), of
- * p2pmem by DMA address, or of pages of system memory.
+ * With the last argument, a module submits the bio (see modules/dma_bio_ctl.h):
+ * p2pmem by DMA address, or pages of system memory.
  *
  * Writes overwrite the beginning of the device.
  */
@@ -32,7 +32,7 @@ struct load {
 	size_t bytes;
 	char *buffer;
 	struct dma_bio_env env;
-	struct dma_bio bio;	/* if the kernel makes it */
+	struct dma_bio bio;	/* if a module submits it */
 	struct dma_bio_vec vec;
 };
 

@@ -128,7 +128,7 @@ user_space()
 		(($(memmap) == pages_before))
 }
 
-# What does not fit below 4 GiB is put above it, and nothing else of the drive.
+# A mapping that does not fit below 4 GiB must not move the drive's other DMA as well.
 low_addresses()
 {
 	! dmesg | grep "nvme $(p2p_device drive0): Using [0-9]*-bit DMA addresses"

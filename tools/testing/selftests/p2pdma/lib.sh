@@ -619,6 +619,24 @@ p2p_stat()
 		tr ' ' '\n' | awk -F= -v f="$1" '$1 == f { n += $2 } END { print n + 0 }'
 }
 
+# p2p_count NAME COUNT DISK DIRECTION BYTES [DATA]: print the instructions per I/O of
+# count_io as a row
+p2p_count()
+{
+	local name=$1 count=$2 samples quartile mean
+
+	"$DIR"/count_io "$3" "$4" "$5" "$count" "${@:6}" || return
+	read -r samples quartile mean <<< "$(p2p_ask count)"
+	ktap_print_msg "cost: $name $4 $5 $quartile $mean"
+	[[ $samples == "$count" ]] && ((quartile > 0))
+}
+
+p2p_require_counter()
+{
+	[[ $(p2p_ask count) == "error no samples" ]] ||
+		p2p_skip_all "nobody counts instructions: needs qemu/run.sh --count"
+}
+
 # p2p_ios DISK: reads and writes that were sent to it, after splitting and merging
 p2p_ios()
 {

@@ -109,7 +109,7 @@ other_commands()
 		cmp -n 8192 - /tmp/data
 }
 
-# A buffer that is longer than what the command reads takes nothing of the pool.
+# A buffer longer than what the command reads must take nothing from the pool.
 wrong_length()
 {
 	local served

@@ -159,7 +159,7 @@ base_of()
 		tail -n1
 }
 
-# With an IOMMU, equal addresses would hide that one is taken for the other.
+# With an IOMMU, equal addresses would hide it if one was used in place of another.
 addresses_differ()
 {
 	local name base bases=()
@@ -224,7 +224,7 @@ path_pulled()
 	during plug_back && transfers
 }
 
-# What is added has not been there when the memory was mapped.
+# The path did not exist when the memory was mapped.
 path_added()
 {
 	unuse && p2p_pull path1 && use "$shared" && transfers || return
@@ -242,7 +242,7 @@ failed_over()
 	(($(failovers) > before))
 }
 
-# The time-out is that of queues that are made from now on.
+# The time-out applies to queues that are created from now on.
 failover()
 {
 	local before timeout result=0
@@ -286,7 +286,7 @@ is_complete()
 	[[ $(< "$md"/degraded) == 0 && $(< "$md"/sync_action) == idle ]]
 }
 
-# members_equal DISK...: do all begin like the array?  What was read before is stale.
+# members_equal DISK...: do all begin like the array?  The page cache may be stale.
 members_equal()
 {
 	local disk
@@ -326,7 +326,7 @@ member_rejoins()
 	fail_member "$md/dev-${drive0##*/}" && recover_with "$drive0"
 }
 
-# One path and one member stay.
+# One path and one member always remain.
 all_at_once()
 {
 	local running=() status=0 pid paths=(rebind reset) names=(path0 path1)
@@ -391,7 +391,7 @@ path0_alone_serves()
 	p2p_pull path1 && use "$shared" && transfers
 }
 
-# The bios that it refuses are sent again, from system memory.
+# The host retries what that path refuses, and is served from system memory.
 path1_joins()
 {
 	local before
@@ -406,7 +406,7 @@ path1_leaves()
 	during p2p_pull path1 && p2p_enable_anew && transfers
 }
 
-# md takes the refusal for a failure of that member: it is out, or as good as the other.
+# md takes the refusal for a failure of that member.  Unless it is out, it must be equal.
 path1_joins_array()
 {
 	during plug path1 && p2p_verify && members_equal "$drive0" || return
@@ -468,8 +468,8 @@ refuses_member()
 	remove_array && rmmod null_blk && return $result
 }
 
-# The domains of two drives can give the same address.  What is not translated can't
-# have it: the bridge's windows are no IOVAs.
+# Two domains can allocate the same address.  A drive that is not translated uses the
+# BAR's own address, which is never an IOVA.
 do_not_translate()
 {
 	local name group

@@ -119,7 +119,7 @@ in_pieces()
 	return "$status"
 }
 
-# hold_write_combined FILE: sets holder, which has mapped the file
+# hold_write_combined FILE: start a process that maps it, sets holder
 hold_write_combined()
 {
 	fio --name=hold --ioengine=null --rw=read --bs=4k --size=1m --time_based \
@@ -131,7 +131,7 @@ hold_write_combined()
 	return 1
 }
 
-# On x86 all mappings have the attribute of the first.
+# On x86, all mappings get the caching attribute of the first.
 write_combined()
 {
 	local holder status=0 file
