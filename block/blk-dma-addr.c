@@ -122,17 +122,29 @@ static bool dma_premap_is_for(const struct dma_premap *map,
 	return map->dev == dev && !dma_premap_is_dead(map);
 }
 
-static const struct dma_premap *dma_premap_sibling(struct dma_premap *map,
+/**
+ * dma_premap_find - find the mapping of the same memory for another device
+ * @map: mapping for any device
+ * @dev: the device that does the DMA
+ *
+ * Context: Any, in an RCU read-side critical section for as long as the result
+ *	is used, unless something else keeps it.
+ * Return: The mapping for @dev, or %NULL if there is none that is alive.
+ */
+const struct dma_premap *dma_premap_find(const struct dma_premap *map,
 		const struct device *dev)
 {
-	struct dma_premap *sibling;
+	const struct dma_premap *sibling;
 
+	if (dma_premap_is_for(map, dev))
+		return map;
 	guard(rcu)();
 	list_for_each_entry_rcu(sibling, &map->siblings, siblings)
 		if (dma_premap_is_for(sibling, dev))
 			return sibling;
 	return NULL;
 }
+EXPORT_SYMBOL_GPL(dma_premap_find);
 
 /**
  * __bio_find_dma_map - find the mapping to use for the device of a bio
@@ -151,9 +163,9 @@ const struct dma_premap *__bio_find_dma_map(struct bio *bio)
 	struct device *dma_dev = bdev_get_queue(bio->bi_bdev)->dma_dev;
 	struct dma_premap *map = bio_dma_map(bio);
 
-	if (!map || !dma_dev || dma_premap_is_for(map, dma_dev))
+	if (!map || !dma_dev)
 		return map;
-	return dma_premap_sibling(map, dma_dev);
+	return dma_premap_find(map, dma_dev);
 }
 
 static bool bio_refuse_dma_addr(struct bio *bio, const char *reason)

@@ -26,7 +26,7 @@ MAY_SKIP+='|DMA_API_DEBUG rejects|the kernel breaks its own lock order'
 tests_of() {
 	case $1 in
 	bridge) echo '.*' ;;
-	switch) echo 'bio\.sh|churn\.sh|dmatest\.sh|nvmet\.sh|nvmet_events\.sh|nvmet_stack\.sh|p2pmem_user|provider\.sh|reach\.sh|user_load\.sh|verbs\.sh' ;;
+	switch) echo 'bio\.sh|churn\.sh|dmatest\.sh|nvmet\.sh|nvmet_events\.sh|nvmet_commands\.sh|nvmet_many\.sh|nvmet_stack\.sh|p2pmem_user|provider\.sh|reach\.sh|user_load\.sh|verbs\.sh' ;;
 	iommu-strict) echo 'bio\.sh|churn\.sh|dma_bio|iommu|nvmet\.sh|nvmet_events\.sh|nvmet_rdma\.sh|nvmet_stack\.sh|p2pmem_user|reach\.sh|user_load\.sh' ;;
 	iommu-lazy) echo 'churn\.sh|iommu|nvmet\.sh|reach\.sh' ;;
 	iommu-pt) echo 'nvmet\.sh|reach\.sh' ;;
@@ -56,7 +56,7 @@ tests() {
 guest_of() {
 	case $1 in
 	bio_features.sh|churn.sh|nvmet_rdma.sh|nvmet_stack.sh|refusals.sh) echo "${1%.sh}" ;;
-	nvmet.sh|nvmet_events.sh) echo nvmet ;;
+	nvmet.sh|nvmet_commands.sh|nvmet_events.sh|nvmet_many.sh) echo nvmet ;;
 	dma_bio*) echo bios ;;
 	*) echo others ;;
 	esac
@@ -119,7 +119,8 @@ guests_acs() {
 # Tests with concurrency or device removal, watched for data races
 guests_kcsan() {
 	local test
-	for test in bio_features.sh churn.sh dma_bio_fuzz nvmet_events.sh nvmet_stack.sh \
+	for test in bio_features.sh churn.sh dma_bio_fuzz nvmet_events.sh nvmet_many.sh \
+		    nvmet_stack.sh \
 		    p2pmem_user user_load.sh; do
 		echo "guest ${test%.sh}-series-kcsan-bridge series-kcsan bridge" \
 			"$(parameters bridge "${test%.sh}") $test"

@@ -50,4 +50,7 @@ static inline bool dma_premap_is_dead(const struct dma_premap *map)
 	return READ_ONCE(map->dead);
 }
 
+const struct dma_premap *dma_premap_find(const struct dma_premap *map,
+		const struct device *dev);
+
 #endif /* _LINUX_DMA_PREMAP_H */

@@ -144,6 +144,16 @@ does_not_fit()
 		p2p_logged "for $(p2p_device engine): $why"
 }
 
+# The nearest with the most free memory cannot be mapped: the next one is used.
+next_provider()
+{
+	p2p_mark_log
+	p2p_set_provider 1 && p2p_wait "$P2P_LIMIT" p2p_find_remote &&
+		p2p_logged "not enough DMA addresses" &&
+		p2p_logged "using p2pmem on $(p2p_device p2pmem0) for nsid 1" &&
+		p2p_is_served
+}
+
 from_system_memory()
 {
 	p2p_verify && (($(p2p_stat requests) == 0))
@@ -156,6 +166,7 @@ target()
 	ktap_test_result "other DMA stays below 4 GiB" low_addresses
 	ktap_test_result "too much for a device with 32 address bits" does_not_fit
 	ktap_test_result "system memory serves, verified" from_system_memory
+	ktap_test_result "the next provider" next_provider
 	ktap_test_result "not enough memory for struct pages" user_space
 	ktap_test_result "all memory is back in the pool" \
 		p2p_pool_is_back "$huge"
@@ -172,7 +183,7 @@ drive=$(p2p_disk drive0)
 has_dma_bios=0
 p2p_has_dma_bios && has_dma_bios=1
 mapfile -t fitting < <(sizes)
-ktap_set_plan $((${#fitting[@]} + 5 * has_dma_bios))
+ktap_set_plan $((${#fitting[@]} + 6 * has_dma_bios))
 for size in "${fitting[@]}"; do
 	ktap_test_result "$size GiB" row "$size"
 done

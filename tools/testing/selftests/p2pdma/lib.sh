@@ -256,13 +256,16 @@ p2p_plug_now()
 
 # --- network card ---
 
+# p2p_make_netdev [NAME ADDRESS]
 p2p_make_netdev()
 {
+	local name=${1:-dummy0}
+
 	# Built in, the dummy driver makes one by itself.
-	ip link show dummy0 &> /dev/null ||
-		ip link add dummy0 type dummy || return
-	ip link set dummy0 up || return
-	ip addr replace "$P2P_ADDR/24" dev dummy0
+	ip link show "$name" &> /dev/null ||
+		ip link add "$name" type dummy || return
+	ip link set "$name" up || return
+	ip addr replace "${2:-$P2P_ADDR}/24" dev "$name"
 }
 
 p2p_load_rnic()
@@ -424,7 +427,7 @@ p2p_find_remote()
 # shellcheck disable=SC2120 # they are optional
 p2p_connect()
 {
-	local log=/tmp/connect.log
+	local log=/tmp/connect.$BASHPID.log
 	local network=(-a "$P2P_ADDR" -s "$P2P_PORT" -c 1 -l 30)
 
 	[[ $P2P_TRANSPORT != loop ]] || network=()
@@ -473,12 +476,12 @@ P2P_FIO=(fio --direct=1 --ioengine=libaio --thread --allow_file_create=0)
 # it waits for.
 p2p_fio()
 {
-	local disk=$1 log=/tmp/fio.log
+	local disk=$1 log=/tmp/fio.$BASHPID.log
 
 	shift
 	timeout --kill-after=10 "$P2P_LIMIT" "${P2P_FIO[@]}" --name=p2pdma \
-		--filename="$disk" --output=$log "$@" 2> /tmp/fio.err ||
-		{ p2p_log fio $log; p2p_log fio /tmp/fio.err; return 1; }
+		--filename="$disk" --output=$log "$@" 2> $log.err ||
+		{ p2p_log fio $log; p2p_log fio $log.err; return 1; }
 }
 
 # p2p_pattern TAG: what fio fills each block with: the tag, and the block's offset
@@ -612,11 +615,24 @@ p2p_is_served()
 
 # --- counting ---
 
-# p2p_stat FIELD: requests, bytes or fallbacks of all controllers, as nvmet counts
+# p2p_stat WHAT [HOSTNQN]: what nvmet counts, of all controllers or those of a host:
+# "requests" and "bytes" in p2pmem; "fallbacks", of commands that could have used it; or
+# requests by the reason for not using it
 p2p_stat()
 {
-	cat /sys/kernel/debug/nvmet/$P2P_NQN/ctrl*/p2pmem 2> /dev/null |
-		tr ' ' '\n' | awk -F= -v f="$1" '$1 == f { n += $2 } END { print n + 0 }'
+	local ctrl files=()
+
+	for ctrl in /sys/kernel/debug/nvmet/*/ctrl*; do
+		[[ ! -e $ctrl/p2pmem ]] ||
+			[[ $2 && $(< "$ctrl"/hostnqn) != "$2" ]] ||
+			files+=("$ctrl"/p2pmem)
+	done
+	cat /dev/null "${files[@]}" | sed -n 's/.* data=\(.*\) requests=\(.*\) bytes=/\1 \2 /p' |
+		awk -v what="$1" '
+		$1 == "p2pmem" { n["requests"] += $2; n["bytes"] += $3 }
+		$1 !~ /^(p2pmem|command|inline)$/ { n["fallbacks"] += $2 }
+		{ n[$1] += $2 }
+		END { print n[what] + 0 }'
 }
 
 # p2p_count NAME COUNT DISK DIRECTION BYTES [DATA]: print the instructions per I/O of

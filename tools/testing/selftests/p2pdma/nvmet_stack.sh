@@ -155,7 +155,7 @@ rebind()
 # Where the last mapping of a device is, as the kernel said
 base_of()
 {
-	dmesg | sed -n "s/.*p2pmem .* mapped for $(p2p_device "$1") at \(0x[0-9a-f]*\).*/\1/p" |
+	dmesg | sed -n "s/.*p2pmem .* mapped for $(p2p_device "$1") at [^0]*\(0x[0-9a-f]*\)$/\1/p" |
 		tail -n1
 }
 
@@ -377,6 +377,51 @@ partition_of()
 		blockdev --rereadpt "$disk" && use "$disk" && return $status
 }
 
+# --- a host with two paths to the target ---
+
+PORT2=$P2P_NVMET/ports/2
+
+# host_paths NUMBER: so many of its controllers are live
+host_paths()
+{
+	local controller live=0
+
+	for controller in $(grep -slx "$P2P_NQN" /sys/class/nvme/nvme*/subsysnqn); do
+		[[ $(< "${controller%/*}"/state) != live ]] || ((++live))
+	done
+	((live == $1))
+}
+
+# close_port DIRECTORY: the host loses that path, and has it again
+close_port()
+{
+	rm "$1/subsystems/$P2P_NQN" && p2p_wait "$P2P_LIMIT" host_paths 1 && sleep 0.5 &&
+		ln -s "$P2P_SUBSYS" "$1"/subsystems/ &&
+		p2p_wait "$P2P_LIMIT" host_paths 2
+}
+
+two_ports()
+{
+	local subsystem result=0
+
+	mkdir "$PORT2" && echo rdma > "$PORT2"/addr_trtype &&
+		echo ipv4 > "$PORT2"/addr_adrfam && echo $P2P_ADDR > "$PORT2"/addr_traddr &&
+		echo 4421 > "$PORT2"/addr_trsvcid &&
+		echo 0 > "$PORT2"/param_inline_data_size &&
+		ln -s "$P2P_SUBSYS" "$PORT2"/subsystems/ &&
+		P2P_PORT=4421 p2p_connect || return
+	for subsystem in /sys/class/nvme-subsystem/*; do
+		[[ $(< "$subsystem"/subsysnqn) != "$P2P_NQN" ]] ||
+			echo round-robin > "$subsystem"/iopolicy
+	done
+	p2p_wait "$P2P_LIMIT" host_paths 2 && transfers &&
+		during close_port $P2P_NVMET/ports/1 && during close_port "$PORT2" &&
+		transfers || result=1
+	rm -f "$PORT2/subsystems/$P2P_NQN"
+	p2p_wait "$P2P_LIMIT" host_paths 1 || result=1
+	rmdir "$PORT2" && return $result
+}
+
 # --- a path that does not reach the memory ---
 
 path1_names_the_reason()
@@ -501,7 +546,7 @@ if [[ $P2PDMA_TOPOLOGY == switch ]]; then
 	p2p_remove_target
 	ktap_finished
 fi
-ktap_set_plan 27
+ktap_set_plan 28
 use "$shared" || ktap_exit_fail_msg "cannot export $shared"
 
 ktap_test_result "multipath: served from the BAR" transfers
@@ -518,6 +563,7 @@ ktap_test_result "multipath: failover" failover
 ktap_test_result "multipath: path pulled and plugged" path_pulled
 ktap_test_result "multipath: path added" path_added
 ktap_test_result "multipath: partition" partition_of "$shared"
+ktap_test_result "two ports, each closed under load" two_ports
 unuse
 
 on_array "raid0" raid0 131072 "$drive0" "$drive1"

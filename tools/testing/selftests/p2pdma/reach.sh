@@ -128,7 +128,7 @@ transfers()
 
 reached()
 {
-	ktap_set_plan 6
+	ktap_set_plan 7
 	acs_result
 	ktap_test_result "connected" connect_traced
 	ktap_test_result "network card: $expected" reached_by engine
@@ -136,6 +136,64 @@ reached()
 	ktap_test_result "transfers, verified, without a mapping" transfers
 	ktap_test_result "all memory is back in the pool" \
 		p2p_pool_is_back "$provider"
+	ktap_test_result "as p2p_check foretells" all_as_foretold
+}
+
+# foretold PROVIDER DRIVE: "ADDRESS HOW" of each device, as p2p_check says
+foretold()
+{
+	"$DIR"/p2p_check "$1" rnic0 "$2" > /tmp/foretold
+	local status=$?
+
+	sed -n '/^[^ ].* (\(.*\))$/{ s//\1/; h; }; /^  yes: by /{ s///; H; x; s/\n/ /p; }' \
+		/tmp/foretold | sort
+	return $status
+}
+
+# happened: the same, as the kernel has mapped it
+happened()
+{
+	p2p_log_since_mark |
+		sed -n 's/.* mapped for \([^ ]*\) at \(.*\) 0x[0-9a-f]*$/\1 \2/p' | sort
+}
+
+# as_foretold PROVIDER DRIVE
+as_foretold()
+{
+	local expected works=0 result=0
+
+	expected=$(foretold "$1" "$2") && works=1
+	echo 0 > "$P2P_NS"/enable
+	echo -n "$2" > "$P2P_NS"/device_path
+	p2p_mark_log
+	# The host is served in any case, if the namespace is enabled.
+	! p2p_set_provider "$1" || p2p_connect || return
+	if p2p_log_since_mark | grep -q "using p2pmem on"; then
+		((works)) && [[ $(happened) == "$expected" ]] || result=1
+	else
+		((!works)) || result=1
+	fi
+	((!result)) || { p2p_log foretold /tmp/foretold; happened; }
+	p2p_is_disconnected || p2p_disconnect || return
+	return $result
+}
+
+# Every provider with drives on this and on the other side of the switch
+all_as_foretold()
+{
+	local provider drive result=0 pairs=0
+
+	for provider in p2pmem0 far huge; do
+		[[ $(p2p_device $provider) ]] || continue
+		for drive in drive0 path1; do
+			[[ $(p2p_device $drive) ]] || continue
+			as_foretold "$(p2p_device $provider)" "$(p2p_disk $drive)" ||
+				result=1
+			((++pairs))
+		done
+	done
+	ktap_print_msg "$pairs pairs of provider and drive"
+	return $result
 }
 
 # not_with PROVIDER REASON: the administrator is told when the namespace is enabled
@@ -164,12 +222,13 @@ from_system_memory()
 
 refused()
 {
-	ktap_set_plan 3
+	ktap_set_plan 4
 	ktap_test_result "the named provider is refused, with the reason" \
 		named_is_refused
 	ktap_test_result "none is found, with the reason" none_is_found
 	ktap_test_result "system memory serves, verified" from_system_memory
 	p2p_disconnect
+	ktap_test_result "as p2p_check foretells" all_as_foretold
 }
 
 ktap_print_header

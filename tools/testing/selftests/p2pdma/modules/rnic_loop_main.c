@@ -12,9 +12,10 @@
  *       |-- dma0chan0 <-- held by this module
  *       '-- rnic0     <-- the RDMA device
  *
- * Connections have both ends in the same device. They are made by the ordinary
- * RDMA connection manager, with the addresses of a network device that nothing
- * is ever sent through; a dummy one will do.
+ * There can be two, with a network device each. Connections have both ends in the
+ * same device. They are made by the ordinary RDMA connection manager, with the
+ * addresses of the network device, which nothing is ever sent through; a dummy
+ * one will do.
  *
  * dmaengine does not tell its clients that a provider is going away. So the
  * PCI bus does: the RDMA device vanishes before the driver of its PCI device is
@@ -31,9 +32,12 @@
 
 #include "rnic_loop.h"
 
-static char *netdev = "dummy0";
-module_param(netdev, charp, 0444);
-MODULE_PARM_DESC(netdev, "Network device whose addresses the NIC has (default: dummy0)");
+#define RNIC_MAX_DEVS	2
+
+static char *netdevs[RNIC_MAX_DEVS] = { "dummy0" };
+static int nr_netdevs = 1;
+module_param_array_named(netdev, netdevs, charp, &nr_netdevs, 0444);
+MODULE_PARM_DESC(netdev, "Network device whose addresses the NIC has, for each NIC (default: dummy0)");
 
 /*
  * nvme-rdma on the same device must not go by this limit, or it would never send
@@ -56,9 +60,9 @@ bool rnic_fail_read;
 module_param_named(fail_read, rnic_fail_read, bool, 0644);
 MODULE_PARM_DESC(fail_read, "Fail the next RDMA READ, then reset this parameter (default: 0)");
 
-/* Protects rnic_the_dev */
+/* Protects rnic_devs, which has one for each network device that is in use */
 static DEFINE_MUTEX(rnic_lock);
-static struct rnic_dev *rnic_the_dev;
+static struct rnic_dev *rnic_devs[RNIC_MAX_DEVS];
 
 static int rnic_query_device(struct ib_device *ibdev,
 			     struct ib_device_attr *attr,
@@ -227,7 +231,7 @@ static const struct ib_device_ops rnic_ops = {
 	INIT_RDMA_OBJ_SIZE(ib_srq, rnic_srq, ibsrq),
 };
 
-static int rnic_register(struct rnic_dev *dev)
+static int rnic_register(struct rnic_dev *dev, const char *netdev)
 {
 	struct device *dma_dev = dmaengine_get_dma_device(dev->chan);
 	struct ib_device *ibdev = &dev->ibdev;
@@ -258,7 +262,7 @@ static int rnic_register(struct rnic_dev *dev)
 	return ib_register_device(ibdev, "rnic%d", dma_dev);
 }
 
-static struct rnic_dev *rnic_create(struct dma_chan *chan)
+static struct rnic_dev *rnic_create(struct dma_chan *chan, const char *netdev)
 {
 	struct rnic_dev *dev;
 	int ret;
@@ -281,7 +285,7 @@ static struct rnic_dev *rnic_create(struct dma_chan *chan)
 	if (!dev->wq)
 		goto dealloc_device;
 
-	ret = rnic_register(dev);
+	ret = rnic_register(dev, netdev);
 	if (ret)
 		goto destroy_wq;
 
@@ -310,25 +314,36 @@ static void rnic_destroy(struct rnic_dev *dev)
 	dma_release_channel(chan);
 }
 
+static int rnic_find(const struct device *dma_dev)
+{
+	int i;
+
+	lockdep_assert_held(&rnic_lock);
+
+	for (i = 0; i < nr_netdevs; i++)
+		if (rnic_devs[i] && rnic_devs[i]->ibdev.dma_device == dma_dev)
+			return i;
+	return -ENOENT;
+}
+
 /*
  * Messages have any length and any alignment. @param is the device that the
- * channel has to belong to, or NULL for any.
+ * channel has to belong to, or NULL for any that has no NIC yet.
  */
 static bool rnic_filter(struct dma_chan *chan, void *param)
 {
 	struct device *dma_dev = dmaengine_get_dma_device(chan);
 
 	return dev_is_pci(dma_dev) && (!param || param == dma_dev) &&
+	       rnic_find(dma_dev) < 0 &&
 	       chan->device->copy_align == DMAENGINE_ALIGN_1_BYTE;
 }
 
-static int rnic_attach(struct device *dma_dev)
+static int rnic_attach(int i, struct device *dma_dev)
 {
 	struct dma_chan *chan;
 	struct rnic_dev *dev;
 	dma_cap_mask_t mask;
-
-	lockdep_assert_held(&rnic_lock);
 
 	dma_cap_zero(mask);
 	dma_cap_set(DMA_MEMCPY, mask);
@@ -339,40 +354,66 @@ static int rnic_attach(struct device *dma_dev)
 		return -ENODEV;
 	}
 
-	dev = rnic_create(chan);
+	dev = rnic_create(chan, netdevs[i]);
 	if (IS_ERR(dev)) {
 		dma_release_channel(chan);
 		return PTR_ERR(dev);
 	}
 
-	rnic_the_dev = dev;
+	rnic_devs[i] = dev;
 	return 0;
 }
 
-static void rnic_detach(void)
+static void rnic_detach(int i)
 {
 	lockdep_assert_held(&rnic_lock);
 
-	if (rnic_the_dev)
-		rnic_destroy(rnic_the_dev);
-	rnic_the_dev = NULL;
+	if (rnic_devs[i])
+		rnic_destroy(rnic_devs[i]);
+	rnic_devs[i] = NULL;
+}
+
+static void rnic_detach_all(void)
+{
+	int i;
+
+	guard(mutex)(&rnic_lock);
+	for (i = 0; i < nr_netdevs; i++)
+		rnic_detach(i);
+}
+
+/* All on any device each, or one on the device that has come back */
+static int rnic_attach_missing(struct device *dma_dev)
+{
+	int i, ret;
+
+	lockdep_assert_held(&rnic_lock);
+
+	for (i = 0; i < nr_netdevs; i++) {
+		if (rnic_devs[i])
+			continue;
+		ret = rnic_attach(i, dma_dev);
+		if (ret || dma_dev)
+			return ret;
+	}
+	return 0;
 }
 
 static int rnic_bus_event(struct notifier_block *nb, unsigned long event,
 			  void *data)
 {
-	struct device *dma_dev = data;
+	int i;
 
 	guard(mutex)(&rnic_lock);
 
 	switch (event) {
 	case BUS_NOTIFY_UNBIND_DRIVER:
-		if (rnic_the_dev && rnic_the_dev->ibdev.dma_device == dma_dev)
-			rnic_detach();
+		i = rnic_find(data);
+		if (i >= 0)
+			rnic_detach(i);
 		break;
 	case BUS_NOTIFY_BOUND_DRIVER:
-		if (!rnic_the_dev)
-			rnic_attach(dma_dev);
+		rnic_attach_missing(data);
 		break;
 	}
 	return NOTIFY_DONE;
@@ -382,10 +423,16 @@ static struct notifier_block rnic_bus_nb = {
 	.notifier_call = rnic_bus_event,
 };
 
+static unsigned long rnic_netdevs_gone;
+
 static void rnic_detach_work(struct work_struct *work)
 {
+	int i;
+
 	guard(mutex)(&rnic_lock);
-	rnic_detach();
+	for (i = 0; i < nr_netdevs; i++)
+		if (test_and_clear_bit(i, &rnic_netdevs_gone))
+			rnic_detach(i);
 }
 
 static DECLARE_WORK(rnic_netdev_gone, rnic_detach_work);
@@ -399,10 +446,15 @@ static int rnic_netdev_event(struct notifier_block *nb, unsigned long event,
 			     void *data)
 {
 	struct net_device *ndev = netdev_notifier_info_to_dev(data);
+	int i;
 
-	if (event == NETDEV_UNREGISTER && net_eq(dev_net(ndev), &init_net) &&
-	    !strcmp(ndev->name, netdev))
+	if (event != NETDEV_UNREGISTER || !net_eq(dev_net(ndev), &init_net))
+		return NOTIFY_DONE;
+	i = match_string((const char **)netdevs, nr_netdevs, ndev->name);
+	if (i >= 0) {
+		set_bit(i, &rnic_netdevs_gone);
 		queue_work(system_dfl_long_wq, &rnic_netdev_gone);
+	}
 	return NOTIFY_DONE;
 }
 
@@ -426,12 +478,13 @@ static int __init rnic_init(void)
 		goto unregister_netdev_nb;
 
 	scoped_guard(mutex, &rnic_lock)
-		ret = rnic_the_dev ? 0 : rnic_attach(NULL);
+		ret = rnic_attach_missing(NULL);
 	if (ret)
-		goto unregister_bus_nb;
+		goto detach;
 	return 0;
 
-unregister_bus_nb:
+detach:
+	rnic_detach_all();
 	bus_unregister_notifier(&pci_bus_type, &rnic_bus_nb);
 unregister_netdev_nb:
 	unregister_netdevice_notifier(&rnic_netdev_nb);
@@ -446,8 +499,7 @@ static void __exit rnic_exit(void)
 	bus_unregister_notifier(&pci_bus_type, &rnic_bus_nb);
 	unregister_netdevice_notifier(&rnic_netdev_nb);
 	cancel_work_sync(&rnic_netdev_gone);
-	scoped_guard(mutex, &rnic_lock)
-		rnic_detach();
+	rnic_detach_all();
 }
 module_exit(rnic_exit);
 

@@ -19,6 +19,7 @@ topo_devices=(
 	"path0 path 64M"
 	"path1 path 64M"
 	"formats formats 64M"
+	"engine1 engine"
 )
 
 # Slots are the kernel's PCIe hotplug driver's, not ACPI's.

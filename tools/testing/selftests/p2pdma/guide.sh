@@ -1,0 +1,88 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Runs the commands of Documentation/nvme/nvmet-p2pmem.rst as they are written there, one
+# block after the other; only the devices that the first block names are this machine's.
+
+# shellcheck source=lib.sh
+. "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+GUIDE=$DIR/nvmet-p2pmem.rst
+
+# write_blocks DIRECTORY: a script for each literal block, 1, 2, ...
+write_blocks()
+{
+	rm -rf "$1" && mkdir "$1" && awk -v dir="$1" '
+		/^  [^ ]/ && literal { print substr($0, 3) > (dir "/" n); next }
+		/^[^ ]/ { literal = 0 }
+		/::$/ && !/^\.\./ { literal = 1; n++ }' "$GUIDE"
+}
+
+# What the first block has, for this machine
+# shellcheck disable=SC2034 # the guide uses them
+devices()
+{
+	PROVIDER=$(p2p_device p2pmem0)
+	NIC=rnic0
+	ADDRESS=$P2P_ADDR
+	DRIVE=$(p2p_disk drive0)
+	cd "$DIR" || return
+}
+
+# run_block NUMBER: in this shell, because blocks change the directory and set variables
+run_block()
+{
+	local line
+
+	while read -r line; do
+		eval "$line" > /tmp/line.log 2>&1 && continue
+		ktap_print_msg "failed: $line"
+		p2p_log output /tmp/line.log
+		return 1
+	done < "/tmp/guide/$1"
+	! grep -q "^nvme connect" "/tmp/guide/$1" || p2p_wait "$P2P_LIMIT" find_remote
+}
+
+find_remote()
+{
+	local controller dir
+
+	controller=$(grep -slx testnqn /sys/class/nvme/nvme*/subsysnqn) || return
+	for dir in "${controller%/*}"/nvme*n*; do
+		[[ -b /dev/${dir##*/} ]] && remote=/dev/${dir##*/} && return
+	done
+	return 1
+}
+
+# What was set up serves a host, and the log says so.
+serves()
+{
+	p2p_verify && (($(p2p_stat requests) >= 128)) && p2p_logged "using p2pmem on"
+}
+
+# Where nvme-cli is a package, its installation does this.
+name_host()
+{
+	mkdir -p /etc/nvme
+	[[ -e /etc/nvme/hostnqn ]] || nvme gen-hostnqn > /etc/nvme/hostnqn
+	[[ -e /etc/nvme/hostid ]] ||
+		cat /proc/sys/kernel/random/uuid > /etc/nvme/hostid
+}
+
+ktap_print_header
+p2p_require p2pmem0 drive0 engine
+p2p_require_tools fio nvme ip trace-cmd
+p2p_has_dma_bios || p2p_skip_all "this kernel has no I/O by DMA address"
+p2p_insmod p2pmem_provider && p2p_load_rnic || ktap_exit_fail_msg "cannot load the modules"
+name_host
+write_blocks /tmp/guide
+last=$(find /tmp/guide -type f | wc -l)
+ktap_set_plan $((last + 1))
+p2p_mark_log
+ktap_test_result "block 1: $(head -n 1 /tmp/guide/1), and others" devices
+for ((block = 2; block <= last; block++)); do
+	! grep -q ^trace-cmd /tmp/guide/$block ||
+		ktap_test_result "what is set up serves a host" serves
+	ktap_test_result "block $block: $(head -n 1 /tmp/guide/$block)" run_block $block
+done
+ktap_finished

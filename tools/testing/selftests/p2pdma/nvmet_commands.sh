@@ -1,0 +1,237 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Where the data of each command of a host is, for namespaces of different kinds: a table.
+# Kernels that do not count are asked by looking for the data in the file behind the BAR.
+
+# shellcheck source=lib.sh
+. "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+# Namespaces of the drive "formats"
+PROTECTED=1
+ZONED=3
+ZONED_PROTECTED=4
+OPAQUE=5
+
+BLOCKS=16	# of each transfer
+
+# --- the commands ---
+
+new_data()
+{
+	tag=command$RANDOM$RANDOM
+	yes $tag | head -c $((BLOCKS * lba)) > /tmp/data
+}
+
+# same_at BLOCK: are the blocks of the drive there those that were sent?
+same_at()
+{
+	dd if="$drive" bs="$lba" skip="$1" count=$BLOCKS iflag=direct status=none |
+		cmp - /tmp/data
+}
+
+do_read()
+{
+	rm -f /tmp/out
+	new_data && dd if=/tmp/data of="$drive" bs=$((BLOCKS * lba)) oflag=direct \
+		status=none && nvme read "$remote" -s 0 -c $((BLOCKS - 1)) \
+		-z $((BLOCKS * lba)) -d /tmp/out && cmp /tmp/data /tmp/out
+}
+
+do_write()
+{
+	new_data && nvme write "$remote" -s 0 -c $((BLOCKS - 1)) -z $((BLOCKS * lba)) \
+		-d /tmp/data "$@" && same_at 0
+}
+
+do_write_fua()
+{
+	do_write --force-unit-access
+}
+
+do_compare()
+{
+	nvme compare "$remote" -s 0 -c $((BLOCKS - 1)) -z $((BLOCKS * lba)) -d /tmp/data
+}
+
+do_flush()
+{
+	nvme flush "$remote"
+}
+
+do_verify()
+{
+	nvme verify "$remote" -s 0 -c $((BLOCKS - 1))
+}
+
+do_write_zeroes()
+{
+	nvme write-zeroes "$remote" -s 0 -c $((BLOCKS - 1)) &&
+		head -c $((BLOCKS * lba)) /dev/zero > /tmp/data && same_at 0
+}
+
+do_deallocate()
+{
+	nvme dsm "$remote" --ad --slbs=0 --blocks=$BLOCKS
+}
+
+do_reserve()
+{
+	nvme resv-register "$remote" --nrkey=1 --rrega=0 &&
+		nvme resv-acquire "$remote" --crkey=1 --rtype=1 --racqa=0 &&
+		nvme resv-report "$remote" --eds --numd=$((4096 / 4 - 1)) &&
+		nvme resv-release "$remote" --crkey=1 --rtype=1 --rrela=0
+}
+
+# The second zone, from its start
+do_zone_append()
+{
+	local zone=$((4 << 20)) start
+
+	start=$((zone / lba))
+	nvme zns reset-zone "$remote" -s $start && new_data &&
+		nvme zns zone-append "$remote" -s $start -z $((BLOCKS * lba)) \
+			-d /tmp/data && same_at $start
+}
+
+do_zone_report()
+{
+	nvme zns zone-mgmt-recv "$remote" --zra=0 --data-len=4096 --partial
+}
+
+do_reset_zone()
+{
+	nvme zns reset-zone "$remote" -s 0
+}
+
+# --- where the data was ---
+
+# counts: "PLACE REQUESTS" of all controllers
+counts()
+{
+	cat /sys/kernel/debug/nvmet/$P2P_NQN/ctrl*/p2pmem |
+		sed -n 's/.* data=\(.*\) requests=\(.*\) bytes=.*/\1 \2/p'
+}
+
+# grown: where requests were counted since the counts in /tmp/before
+grown()
+{
+	counts | grep -vxFf /tmp/before | sed 's/ .*//' | paste -sd+
+}
+
+crossed()
+{
+	if p2p_witness p2pmem0 "$tag"; then echo p2pmem; else echo system; fi
+}
+
+# place_of COMMAND: where its data was, "nowhere" if it has none, or "refused"
+place_of()
+{
+	tag=none
+	if ((has_dma_bios)); then counts > /tmp/before; else p2p_scrub p2pmem0; fi
+	if ! "do_$1" &> /tmp/command.log; then
+		grep -q "Invalid Command Opcode" /tmp/command.log || return
+		echo refused
+		return
+	fi
+	place=$(if ((has_dma_bios)); then grown; else crossed; fi)
+	echo "${place:-nowhere}"
+}
+
+# is_at SET-UP COMMAND PLACE: one field of the table
+is_at()
+{
+	local place
+
+	place=$(place_of "$2")
+	printf '# %-16s %-12s %s\n' "$1" "$2" "${place:-failed}"
+	[[ $place == "$3" ]] && return
+	p2p_log "$2" /tmp/command.log
+	return 1
+}
+
+# What a kernel that does not count can show: data that the host sends
+shows() # COMMAND
+{
+	((has_dma_bios)) || [[ $1 == @(write|write_fua|zone_append) ]]
+}
+
+# table SET-UP DISK COMMAND=PLACE...
+table()
+{
+	local setup=$1 result=0 row
+
+	drive=$2
+	shift 2
+	lba=$(< "/sys/block/${drive##*/}"/queue/logical_block_size)
+	echo -n "$drive" > "$P2P_NS"/device_path && p2p_set_provider "$provider" &&
+		p2p_connect || { ktap_print_msg "cannot export $drive"; return 1; }
+	for row; do
+		! shows "${row%=*}" || is_at "$setup" "${row%=*}" "${row#*=}" ||
+			result=1
+	done
+	p2p_disconnect && echo 0 > "$P2P_NS"/enable && return $result
+}
+
+ANY=(flush=nowhere verify=refused compare=refused)
+PLAIN=(read=p2pmem write=p2pmem write_fua=p2pmem write_zeroes=nowhere deallocate=command
+       "${ANY[@]}")
+ZONES=(reset_zone=nowhere write=p2pmem zone_append=p2pmem zone_report=command "${ANY[@]}")
+
+# reservations: a namespace has to allow them
+with_reservations()
+{
+	local result=0
+
+	echo 1 > "$P2P_NS"/resv_enable || return
+	table reservations "$1" write=p2pmem reserve=command || result=1
+	echo 0 > "$P2P_NS"/resv_enable && return $result
+}
+
+# format DISK SHIFT: without metadata
+format()
+{
+	local number
+
+	number=$(nvme id-ns "$1" | sed -n "s/^lbaf *\([0-9]*\) : ms:0 *lbads:$2 .*/\1/p")
+	timeout "$P2P_LIMIT" nvme format "$1" --lbaf="$number" --force > /dev/null
+}
+
+four_k_blocks()
+{
+	local disk result=0
+
+	disk=$(p2p_disk drive1)
+	format "$disk" 12 && table 4-KiB "$disk" "${PLAIN[@]}" || result=1
+	format "$disk" 9 && return $result
+}
+
+ktap_print_header
+p2p_require p2pmem0 drive0 drive1 formats engine
+p2p_require_tools fio nvme ip cmp dd
+has_dma_bios=0
+p2p_has_dma_bios && has_dma_bios=1
+[[ -e $P2PDMA_CTL ]] || ((has_dma_bios)) || p2p_skip_all "needs an emulated machine"
+provider=$(p2p_device p2pmem0)
+p2p_set_up_disk "$(p2p_disk drive0)" || ktap_exit_fail_msg "cannot set up the target"
+ktap_set_plan 7
+ktap_test_result "512-byte blocks" table 512-byte "$(p2p_disk drive0)" "${PLAIN[@]}"
+ktap_test_result "4 KiB blocks" four_k_blocks
+ktap_test_result "reservations" with_reservations "$(p2p_disk drive0)"
+ktap_test_result "zones" table zones "$(p2p_disk formats $ZONED)" "${ZONES[@]}"
+if ((has_dma_bios)); then
+	ktap_test_result "protection information" table PI "$(p2p_disk formats $PROTECTED)" \
+		"${PLAIN[@]}"
+	ktap_test_result "zones with protection information" table zones+PI \
+		"$(p2p_disk formats $ZONED_PROTECTED)" "${ZONES[@]}"
+	ktap_test_result "metadata that the CPU makes" table other-metadata \
+		"$(p2p_disk formats $OPAQUE)" read=metadata write=metadata flush=nowhere
+else
+	# The CPU would have to protect data in the BAR.
+	for what in "protection information" "zones with protection information" \
+		    "metadata that the CPU makes"; do
+		ktap_test_skip "$what: the unpatched kernel makes it by CPU"
+	done
+fi
+p2p_remove_target
+ktap_finished
