@@ -25,6 +25,7 @@
 #include <linux/find.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
+#include <linux/pci-p2pdma.h>
 #include <linux/percpu.h>
 #include <linux/rculist.h>
 #include <linux/sizes.h>
@@ -32,7 +33,7 @@
 #include <linux/spinlock.h>
 #include "p2pmem-pool.h"
 
-#define P2PMEM_MAX_BUF		SZ_1M
+#define P2PMEM_MAX_BUF		PCI_P2PMEM_MAX_BUF
 #define P2PMEM_CLASSES		(ilog2(P2PMEM_MAX_BUF) - PAGE_SHIFT + 1)
 
 #define P2PMEM_GROUP_PAGES	BIT(P2PMEM_CLASSES - 1)

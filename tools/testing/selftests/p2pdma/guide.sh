@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Runs the commands of Documentation/nvme/nvmet-p2pmem.rst as they are written there, one
-# block after the other; only the devices that the first block names are this machine's.
+# Run the commands in Documentation/nvme/nvmet-p2pmem.rst as written, block by block. Only
+# the devices, which the first block names, are those of this machine.
 
 # shellcheck source=lib.sh
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
@@ -18,7 +18,7 @@ write_blocks()
 		/::$/ && !/^\.\./ { literal = 1; n++ }' "$GUIDE"
 }
 
-# What the first block has, for this machine
+# The variables of the first block, for this machine
 # shellcheck disable=SC2034 # the guide uses them
 devices()
 {
@@ -35,7 +35,7 @@ run_block()
 	local line
 
 	while read -r line; do
-		eval "$line" > /tmp/line.log 2>&1 && continue
+		eval "$line" < /dev/null > /tmp/line.log 2>&1 && continue
 		ktap_print_msg "failed: $line"
 		p2p_log output /tmp/line.log
 		return 1
@@ -54,7 +54,17 @@ find_remote()
 	return 1
 }
 
-# What was set up serves a host, and the log says so.
+# run_traced NUMBER: under load, which must be in the report
+run_traced()
+{
+	p2p_start_load && run_block "$1"
+	local status=$?
+
+	p2p_end_load
+	((!status)) && grep -q "nvmet_p2pmem: .*data=p2pmem" /tmp/line.log
+}
+
+# The target serves a host from p2pmem, and the log says so.
 serves()
 {
 	p2p_verify && (($(p2p_stat requests) >= 128)) && p2p_logged "using p2pmem on"
@@ -73,7 +83,9 @@ ktap_print_header
 p2p_require p2pmem0 drive0 engine
 p2p_require_tools fio nvme ip trace-cmd
 p2p_has_dma_bios || p2p_skip_all "this kernel has no I/O by DMA address"
-p2p_insmod p2pmem_provider && p2p_load_rnic || ktap_exit_fail_msg "cannot load the modules"
+if ! { p2p_insmod p2pmem_provider && p2p_load_rnic; }; then
+	ktap_exit_fail_msg "cannot load the modules"
+fi
 name_host
 write_blocks /tmp/guide
 last=$(find /tmp/guide -type f | wc -l)
@@ -81,8 +93,11 @@ ktap_set_plan $((last + 1))
 p2p_mark_log
 ktap_test_result "block 1: $(head -n 1 /tmp/guide/1), and others" devices
 for ((block = 2; block <= last; block++)); do
-	! grep -q ^trace-cmd /tmp/guide/$block ||
+	run=run_block
+	if grep -q ^trace-cmd /tmp/guide/$block; then
+		run=run_traced
 		ktap_test_result "what is set up serves a host" serves
-	ktap_test_result "block $block: $(head -n 1 /tmp/guide/$block)" run_block $block
+	fi
+	ktap_test_result "block $block: $(head -n 1 /tmp/guide/$block)" $run $block
 done
 ktap_finished

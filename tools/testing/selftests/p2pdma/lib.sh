@@ -256,21 +256,21 @@ p2p_plug_now()
 
 # --- network card ---
 
-# p2p_make_netdev [NAME ADDRESS]
+# p2p_make_netdev NAME ADDRESS
 p2p_make_netdev()
 {
-	local name=${1:-dummy0}
+	local name=$1
 
 	# Built in, the dummy driver makes one by itself.
 	ip link show "$name" &> /dev/null ||
 		ip link add "$name" type dummy || return
 	ip link set "$name" up || return
-	ip addr replace "${2:-$P2P_ADDR}/24" dev "$name"
+	ip addr replace "$2/24" dev "$name"
 }
 
 p2p_load_rnic()
 {
-	p2p_insmod lsi_copy && p2p_make_netdev && p2p_insmod rnic_loop &&
+	p2p_insmod lsi_copy && p2p_make_netdev dummy0 $P2P_ADDR && p2p_insmod rnic_loop &&
 		p2p_wait 5 test -e /sys/class/infiniband/rnic0
 }
 
@@ -672,6 +672,35 @@ p2p_pool_is_free()
 p2p_pool_is_back()
 {
 	p2p_disconnect && p2p_wait 10 p2p_pool_is_free "$1"
+}
+
+p2p_holder=
+
+# p2p_hold_pool ADDRESS LEFT: fio maps the pool as its buffer, all but that many bytes
+p2p_hold_pool()
+{
+	local pool=/sys/bus/pci/devices/$1/p2pmem
+
+	timeout --kill-after=10 "$P2P_LIMIT" fio --name=hold --ioengine=null \
+		--rw=read --size=1g --bs=$(($(< "$pool"/size) - $2)) --iodepth=1 \
+		--iomem=mmapshared:"$pool"/allocate --thinktime=100ms \
+		--time_based --runtime="$P2P_LIMIT" --output=/tmp/hold.log \
+		2> /tmp/hold.err &
+	p2p_holder=$!
+	p2p_wait 10 p2p_pool_has "$1" "$2" || { p2p_log hold /tmp/hold.err; return 1; }
+}
+
+# p2p_pool_has ADDRESS BYTES: and not much more
+p2p_pool_has()
+{
+	(($(< "/sys/bus/pci/devices/$1/p2pmem/available") < 2 * $2))
+}
+
+p2p_release_pool()
+{
+	kill "$p2p_holder" 2> /dev/null
+	wait "$p2p_holder" 2> /dev/null
+	p2p_wait 10 p2p_pool_is_free "$1"
 }
 
 # p2p_bar_range NAME: first and last physical address of its memory

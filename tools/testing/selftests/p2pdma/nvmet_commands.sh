@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Where the data of each command of a host is, for namespaces of different kinds: a table.
-# Kernels that do not count are asked by looking for the data in the file behind the BAR.
+# Print a table of where the data of each host command is, for different kinds of
+# namespaces. On kernels without counters, look for the data in the file behind the BAR.
 
 # shellcheck source=lib.sh
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
@@ -23,7 +23,7 @@ new_data()
 	yes $tag | head -c $((BLOCKS * lba)) > /tmp/data
 }
 
-# same_at BLOCK: are the blocks of the drive there those that were sent?
+# same_at BLOCK: does the drive have the data there that was sent?
 same_at()
 {
 	dd if="$drive" bs="$lba" skip="$1" count=$BLOCKS iflag=direct status=none |
@@ -113,7 +113,7 @@ counts()
 		sed -n 's/.* data=\(.*\) requests=\(.*\) bytes=.*/\1 \2/p'
 }
 
-# grown: where requests were counted since the counts in /tmp/before
+# grown: the places whose counts differ from /tmp/before
 grown()
 {
 	counts | grep -vxFf /tmp/before | sed 's/ .*//' | paste -sd+
@@ -138,7 +138,7 @@ place_of()
 	echo "${place:-nowhere}"
 }
 
-# is_at SET-UP COMMAND PLACE: one field of the table
+# is_at SET-UP COMMAND PLACE: print a row of the table, and check it
 is_at()
 {
 	local place
@@ -150,8 +150,9 @@ is_at()
 	return 1
 }
 
-# What a kernel that does not count can show: data that the host sends
-shows() # COMMAND
+# shows COMMAND: can this kernel show where the data is? Without counters, only for data
+# that the host sends.
+shows()
 {
 	((has_dma_bios)) || [[ $1 == @(write|write_fua|zone_append) ]]
 }
@@ -164,8 +165,11 @@ table()
 	drive=$2
 	shift 2
 	lba=$(< "/sys/block/${drive##*/}"/queue/logical_block_size)
-	echo -n "$drive" > "$P2P_NS"/device_path && p2p_set_provider "$provider" &&
-		p2p_connect || { ktap_print_msg "cannot export $drive"; return 1; }
+	echo -n "$drive" > "$P2P_NS"/device_path
+	if ! { p2p_set_provider "$provider" && p2p_connect; }; then
+		ktap_print_msg "cannot export $drive"
+		return 1
+	fi
 	for row; do
 		! shows "${row%=*}" || is_at "$setup" "${row%=*}" "${row#*=}" ||
 			result=1
@@ -230,7 +234,7 @@ else
 	# The CPU would have to protect data in the BAR.
 	for what in "protection information" "zones with protection information" \
 		    "metadata that the CPU makes"; do
-		ktap_test_skip "$what: the unpatched kernel makes it by CPU"
+		ktap_test_skip "$what: the base kernel generates it with the CPU"
 	done
 fi
 p2p_remove_target

@@ -12,35 +12,6 @@ DRIVER=/sys/bus/pci/drivers/p2pmem_provider
 ROUNDS=${P2PDMA_ROUNDS:-3}
 HEAL_LIMIT=$((P2P_LIMIT > 60 ? 30 : 3))	# seconds; more where all is slow
 
-holder=
-
-# fio maps most of the pool as its buffer: 512 KiB are left.
-hold_pool()
-{
-	local pool=/sys/bus/pci/devices/$small/p2pmem
-
-	timeout --kill-after=10 "$P2P_LIMIT" fio --name=hold --ioengine=null \
-		--rw=read --size=1g \
-		--bs=$(($(< "$pool"/size) - (512 << 10))) --iodepth=1 \
-		--iomem=mmapshared:"$pool"/allocate --thinktime=100ms \
-		--time_based --runtime="$P2P_LIMIT" --output=/tmp/hold.log \
-		2> /tmp/hold.err &
-	holder=$!
-	p2p_wait 10 pool_is_short || { p2p_log hold /tmp/hold.err; return 1; }
-}
-
-pool_is_short()
-{
-	(($(< "/sys/bus/pci/devices/$small/p2pmem/available") < 1 << 20))
-}
-
-release_pool()
-{
-	kill $holder 2> /dev/null
-	wait $holder 2> /dev/null
-	p2p_wait 10 p2p_pool_is_free "$small"
-}
-
 # written BS DEPTH: how many requests were served from the pool, how many not
 written()
 {
@@ -59,9 +30,9 @@ exhausted()
 {
 	local large small_ones status=0
 
-	hold_pool || { release_pool; return 1; }
+	p2p_hold_pool "$small" $((512 << 10)) || { p2p_release_pool "$small"; return 1; }
 	large=$(written 1m 8) && small_ones=$(written 64k 4) || status=1
-	release_pool || status=1
+	p2p_release_pool "$small" || status=1
 	ktap_print_msg "served from the pool, and from system memory:" \
 		"1 MiB $large, 64 KiB $small_ones"
 	((has_dma_bios)) || return "$status"

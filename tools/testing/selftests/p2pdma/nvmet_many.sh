@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Several of everything: hosts, NICs, ports, transports, providers, namespaces,
-# subsystems. Who gets how much of a provider's memory if there is not enough.
+# Several of everything: hosts, NICs, ports, transports, providers and namespaces,
+# and who gets how much of a provider's memory when it is short.
 
 # shellcheck source=lib.sh
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
@@ -16,13 +16,14 @@ ROUNDS=${P2PDMA_ROUNDS:-3}
 load_two_nics()
 {
 	[[ ! -d /sys/module/rnic_loop ]] || rmmod rnic_loop || return
-	p2p_insmod lsi_copy && p2p_make_netdev && p2p_make_netdev dummy1 $ADDR2 &&
+	p2p_insmod lsi_copy && p2p_make_netdev dummy0 $P2P_ADDR &&
+		p2p_make_netdev dummy1 $ADDR2 &&
 		p2p_insmod rnic_loop netdev=dummy0,dummy1 &&
 		p2p_wait 5 test -e /sys/class/infiniband/rnic1
 }
 
-# add_port NUMBER TRANSPORT ADDRESS PORT: with the subsystem; data in the capsule up to
-# $inline bytes
+# add_port NUMBER TRANSPORT ADDRESS PORT: export the subsystem there. Capsules carry up to
+# $inline bytes of data.
 add_port()
 {
 	local port=$P2P_NVMET/ports/$1
@@ -65,7 +66,7 @@ set_namespace()
 	p2p_enable
 }
 
-# host NUMBER [ARGUMENT]...: connect one with a name of its own
+# host NUMBER [ARGUMENT]...: connect with an NQN of its own
 host()
 {
 	p2p_connect -D --hostnqn "$HOST$1" \
@@ -78,7 +79,7 @@ host_controller()
 	grep -slx "$HOST$1" /sys/class/nvme/nvme*/hostnqn | sed 's|/hostnqn||' | grep .
 }
 
-# host_disk NUMBER [NSID]: what this host sees of the namespace
+# host_disk NUMBER [NSID]: the host's disk for the namespace
 host_disk()
 {
 	local controller dir
@@ -110,30 +111,59 @@ served_by_host()
 
 # --- load ---
 
-# greedy DISK: wants 32 MiB at a time, which is four times the small pool
-start_greedy()
+# begin_greedy DISK: wants 4 MiB at a time
+begin_greedy()
 {
-	p2p_begin_load_on "$1" --bs=1m --rw=randread --iodepth=32 --size=64m \
-		--time_based
+	remote=$1
+	p2p_begin_load --bs=128k --rw=randread --iodepth=32 --size=64m --time_based
 }
 
-# modest NUMBER [ARGUMENT]...: its data is compared
+# modest NUMBER [ARGUMENT]...: write little at a time, and verify it
 modest()
 {
 	p2p_fio "$(host_disk "$1")" --rw=randwrite --bs=64k --offset=128m --size=16m \
 		--iodepth=4 --verify=crc32c --verify_fatal=1 "${@:2}"
 }
 
-p2p_begin_load_on()
+# short_of_memory COMMAND...: with 256 KiB, of which even a slow machine takes all
+short_of_memory()
 {
-	remote=$1
-	shift
-	p2p_begin_load "$@"
+	local result=0
+
+	p2p_hold_pool "$small" $((256 << 10)) && "$@" || result=1
+	p2p_end_load
+	hosts_disconnect || result=1
+	p2p_release_pool "$small" && return $result
+}
+
+# --- between tests ---
+
+hosts_disconnect()
+{
+	! grep -qsx "$P2P_NQN" /sys/class/nvme/nvme*/subsysnqn || p2p_disconnect
+}
+
+# clean_up: what a test that failed has left behind
+clean_up()
+{
+	local port=$P2P_NVMET/ports/3
+
+	hosts_disconnect
+	[[ ! -d $P2P_SUBSYS/namespaces/2 ]] || remove_namespace 2
+	[[ ! -d $port ]] || { rm -f "$port/subsystems/$P2P_NQN"; rmdir "$port"; }
+	set_namespace p2pmem="$small" p2pmem_min=0 p2pmem_max=0
+}
+
+# result NAME COMMAND...
+result()
+{
+	ktap_test_result "$@"
+	clean_up
 }
 
 # --- tests ---
 
-# Two hosts through a NIC each: each has its own mapping, and its own counters.
+# Two hosts, each through its own NIC, have their own mappings and counters.
 two_nics()
 {
 	local number result=0
@@ -149,7 +179,7 @@ two_nics()
 }
 
 # Four hosts connect, transfer and leave, over and over, all at once on a small pool.
-# nvme-cli may take a controller that is just going away for a connection: try again.
+# nvme-cli may mistake a controller that is going away for a connection, so retry.
 host_loop()
 {
 	local i
@@ -176,72 +206,69 @@ hosts_come_and_go()
 	hosts_leave && return $status
 }
 
-# One host wants more than there is: the other gets its share all the same.
+# One host wants more than there is; the other still gets its share.
 greedy_and_modest()
 {
 	local share greedy
 
-	host 1 && host 2 -a $ADDR2 && start_greedy "$(host_disk 1)" || return
-	modest 2 --time_based --runtime=5 || { p2p_end_load; return 1; }
-	p2p_end_load
+	host 1 && host 2 -a $ADDR2 && begin_greedy "$(host_disk 1)" &&
+		modest 2 --bs=32k --time_based --runtime=5 || return
 	share=$(served_by_host 2)
 	greedy=$(served_by_host 1)
 	ktap_print_msg "served: $share % of the modest host's commands," \
 		"$greedy % of the greedy one's," \
 		"$(p2p_stat share "$HOST"1) were beyond its share"
-	hosts_leave && ((share >= 40 && greedy > 0))
+	((share >= 40 && greedy > 0))
 }
 
-# Alone, a host has all.
+# A host that is alone is not limited.
 greedy_alone()
 {
-	host 1 && start_greedy "$(host_disk 1)" || return
-	sleep 1
-	p2p_end_load
+	host 1 && begin_greedy "$(host_disk 1)" && sleep 1 || return
 	ktap_print_msg "served: $(served_by_host 1) %," \
 		"$(p2p_stat share "$HOST"1) beyond a share"
-	(($(p2p_stat share "$HOST"1) == 0 && $(p2p_stat requests "$HOST"1) > 0)) &&
-		hosts_leave
+	(($(p2p_stat share "$HOST"1) == 0 && $(p2p_stat requests "$HOST"1) &&
+	  $(p2p_stat exhausted "$HOST"1)))
 }
 
-# It holds no more than it may, and what is beyond that is served all the same.
+held()
+{
+	sed -n 's/.*held=//p' /sys/kernel/debug/nvmet/$P2P_NQN/ctrl*/p2pmem
+}
+
+# A host holds no more than p2pmem_max; further commands use system memory.
 limited()
 {
-	local held=0 most=0 i
+	local most=0 i
 
-	set_namespace p2pmem="$big" p2pmem_max=1M && host 1 || return
-	p2p_begin_load_on "$(host_disk 1)" --bs=128k --rw=randread --iodepth=32 \
-		--size=16m --time_based || return
+	set_namespace p2pmem="$big" p2pmem_max=128K && host 1 || return
+	remote=$(host_disk 1)
+	p2p_begin_load --bs=64k --rw=randread --iodepth=32 --size=16m --time_based ||
+		return
 	for ((i = 0; i < 100; i++)); do
-		held=$(sed -n 's/.*held=//p' /sys/kernel/debug/nvmet/$P2P_NQN/ctrl*/p2pmem)
-		((held <= most)) || most=$held
+		(($(held) <= most)) || most=$(held)
 	done
 	p2p_end_load
 	ktap_print_msg "at most $most bytes held," \
 		"$(p2p_stat share) commands beyond the limit"
-	((most > 0 && most <= 1 << 20 && $(p2p_stat share) && $(p2p_stat requests))) ||
-		return
-	modest 1 && hosts_leave && set_namespace p2pmem="$small" p2pmem_max=0
+	((most > 0 && most <= 128 << 10 && $(p2p_stat share) && $(p2p_stat requests))) &&
+		modest 1
 }
 
-# Three quarters of the memory are guaranteed: more than the half that would be its share.
+# Three quarters of the memory is guaranteed, more than the half it would get as a share.
 guaranteed()
 {
 	local share
 
-	add_namespace 2 "$(p2p_disk drive1)" "$small" &&
-		set_namespace p2pmem_min=6M && host 1 && host 2 -a $ADDR2 || return
-	start_greedy "$(host_disk 1 2)" || return
-	p2p_fio "$(host_disk 2)" --rw=randread --bs=1m --size=64m --iodepth=5 \
-		--time_based --runtime=5 || { p2p_end_load; return 1; }
-	p2p_end_load
+	host 1 && host 2 -a $ADDR2 && begin_greedy "$(host_disk 1 2)" &&
+		p2p_fio "$(host_disk 2)" --rw=randread --bs=32k --size=64m \
+			--iodepth=6 --time_based --runtime=5 || return
 	share=$(served_by_host 2)
-	ktap_print_msg "served: $share % of those with the guarantee"
-	hosts_leave && remove_namespace 2 && set_namespace p2pmem_min=0 &&
-		((share >= 60))
+	ktap_print_msg "served: $share % of the commands with the guarantee"
+	((share >= 60))
 }
 
-# What comes in the capsule of a command is counted, but cannot be in the BAR.
+# Data in the command capsule is counted, but cannot be in the BAR.
 in_capsule()
 {
 	local result=0
@@ -249,7 +276,7 @@ in_capsule()
 	inline=4096 add_port 3 rdma $P2P_ADDR 4421 || return
 	P2P_PORT=4421 host 1 && modest 1 --bs=4k --size=1m || result=1
 	ktap_print_msg "$(p2p_stat inline) in the capsule, $(p2p_stat requests) in the BAR"
-	# The reads that compare them are not.
+	# The reads that verify it use the BAR.
 	(($(p2p_stat inline) == 256 && $(p2p_stat requests) >= 256)) || result=1
 	hosts_leave && remove_port 3 && return $result
 }
@@ -270,7 +297,7 @@ bad_limits()
 		set_namespace p2pmem_max=0
 }
 
-# The nearest with the most free memory, then the next
+# The provider that the controller uses
 chosen_provider()
 {
 	cat /sys/kernel/debug/nvmet/$P2P_NQN/ctrl*/p2pmem | sed -n 's/.*provider=\([^ ]*\) .*/\1/p'
@@ -287,25 +314,42 @@ takes_most_free()
 	done
 }
 
-# If it goes, another one takes its place, without a word from the user.
+# A host that connects while no provider has a driver is served from it later.
+connected_without()
+{
+	local driver=/sys/bus/pci/drivers/p2pmem_provider provider result=0
+
+	set_namespace p2pmem=1 || return
+	for provider in "$big" "$small" "$far"; do
+		echo "$provider" > $driver/unbind
+	done
+	host 1 && modest 1 --size=1m && (($(p2p_stat requests) == 0)) || result=1
+	for provider in "$big" "$small" "$far"; do
+		echo "$provider" > $driver/bind
+	done
+	((!result)) && p2p_wait "$P2P_LIMIT" serves_from "$big"
+}
+
+# When the provider goes away, another takes its place by itself.
 takes_another()
 {
 	local driver=/sys/bus/pci/drivers/p2pmem_provider result=0
 
-	host 1 && p2p_mark_log && modest 1 || return
+	set_namespace p2pmem=1 && host 1 && p2p_mark_log && modest 1 || return
 	echo "$big" > $driver/unbind
-	p2p_wait "$P2P_LIMIT" serves_from "$small" || result=1
-	p2p_logged "p2pmem on $big is gone" && p2p_logged "using p2pmem on $small" || result=1
+	p2p_wait "$P2P_LIMIT" serves_from "($small|$far)" || result=1
+	p2p_logged "p2pmem on $big is gone" || result=1
 	echo "$big" > $driver/bind
-	modest 1 && hosts_leave && set_namespace p2pmem="$small" && return $result
+	modest 1 && hosts_leave && return $result
 }
 
+# serves_from PROVIDERS: as a pattern
 serves_from()
 {
-	modest 1 --size=1m && [[ $(chosen_provider) == "$1" ]]
+	modest 1 --size=1m && chosen_provider | grep -qxE "$1"
 }
 
-# Beside RDMA, a transport that has no use for the memory, on the same namespace
+# A transport that cannot use the memory, on the same namespace as RDMA
 tcp_beside_rdma()
 {
 	local result=0
@@ -317,7 +361,7 @@ tcp_beside_rdma()
 	hosts_leave && remove_port 3 && return $result
 }
 
-# Two namespaces on different drives and providers, and another subsystem
+# Two namespaces on different drives and providers
 two_namespaces()
 {
 	local result=0
@@ -330,7 +374,7 @@ two_namespaces()
 	hosts_leave && remove_namespace 2 && return $result
 }
 
-# Every command whose data nvmet allocates leaves one event, which says where it is.
+# Each command that nvmet allocates a buffer for leaves one event, which says where it is.
 traced()
 {
 	local event events=0 requests
@@ -353,29 +397,35 @@ traced()
 }
 
 ktap_print_header
-p2p_require p2pmem0 p2pmem1 drive0 drive1 engine engine1
+p2p_require p2pmem0 p2pmem1 far drive0 drive1 engine engine1
 p2p_require_tools fio nvme ip
 p2p_has_dma_bios || p2p_skip_all "this kernel does not count, share or choose"
 big=$(p2p_device p2pmem0)
 small=$(p2p_device p2pmem1)
-ktap_set_plan 13
-p2p_insmod p2pmem_provider && load_two_nics && p2p_add_target "$(p2p_disk drive0)" &&
-	add_port 2 rdma $ADDR2 "$P2P_PORT" && p2p_set_provider "$small" ||
+far=$(p2p_device far)
+ktap_set_plan 14
+if ! { p2p_insmod p2pmem_provider && load_two_nics &&
+       p2p_add_target "$(p2p_disk drive0)" && add_port 2 rdma $ADDR2 "$P2P_PORT" &&
+       p2p_set_provider "$small"; }; then
 	ktap_exit_fail_msg "cannot set up the target"
+fi
 
-ktap_test_result "two hosts on two NICs" two_nics
-ktap_test_result "four hosts come and go" hosts_come_and_go
-ktap_test_result "two namespaces on different drives and providers" two_namespaces
-ktap_test_result "TCP beside RDMA" tcp_beside_rdma
-ktap_test_result "data in the capsule" in_capsule
-ktap_test_result "a greedy and a modest host" greedy_and_modest
-ktap_test_result "a greedy host alone" greedy_alone
-ktap_test_result "limits that make no sense" bad_limits
-ktap_test_result "limited by p2pmem_max" limited
-ktap_test_result "guaranteed by p2pmem_min" guaranteed
-ktap_test_result "the provider with the most free memory" takes_most_free
-ktap_test_result "another provider" takes_another
-ktap_test_result "traced" traced
+result "two hosts on two NICs" two_nics
+result "four hosts come and go" hosts_come_and_go
+result "two namespaces on different drives and providers" two_namespaces
+result "TCP beside RDMA" tcp_beside_rdma
+result "data in the capsule" in_capsule
+result "a greedy and a modest host" short_of_memory greedy_and_modest
+result "a greedy host alone" short_of_memory greedy_alone
+result "invalid limits" bad_limits
+result "limited by p2pmem_max" limited
+set_namespace p2pmem_min=192K
+add_namespace 2 "$(p2p_disk drive1)" "$small"
+result "guaranteed by p2pmem_min" short_of_memory guaranteed
+result "the provider with the most free memory" takes_most_free
+result "another provider" takes_another
+result "no provider at first" connected_without
+result "traced" traced
 remove_port 2
 p2p_remove_target
 rmmod rnic_loop

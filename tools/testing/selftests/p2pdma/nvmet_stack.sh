@@ -386,8 +386,9 @@ host_paths()
 {
 	local controller live=0
 
-	for controller in $(grep -slx "$P2P_NQN" /sys/class/nvme/nvme*/subsysnqn); do
-		[[ $(< "${controller%/*}"/state) != live ]] || ((++live))
+	for controller in /sys/class/nvme/nvme*; do
+		[[ $(< "$controller"/subsysnqn) != "$P2P_NQN" ||
+		   $(< "$controller"/state) != live ]] || ((++live))
 	done
 	((live == $1))
 }

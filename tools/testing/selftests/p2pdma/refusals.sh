@@ -260,7 +260,7 @@ make_nvme_loop()
 
 make_nvme_tcp()
 {
-	p2p_make_netdev && make_fabrics tcp
+	p2p_make_netdev dummy0 $P2P_ADDR && make_fabrics tcp
 }
 
 make_nvme_rdma()

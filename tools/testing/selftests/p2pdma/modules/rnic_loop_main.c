@@ -63,6 +63,7 @@ MODULE_PARM_DESC(fail_read, "Fail the next RDMA READ, then reset this parameter 
 /* Protects rnic_devs, which has one for each network device that is in use */
 static DEFINE_MUTEX(rnic_lock);
 static struct rnic_dev *rnic_devs[RNIC_MAX_DEVS];
+static bool rnic_exiting;
 
 static int rnic_query_device(struct ib_device *ibdev,
 			     struct ib_device_attr *attr,
@@ -378,6 +379,7 @@ static void rnic_detach_all(void)
 	int i;
 
 	guard(mutex)(&rnic_lock);
+	rnic_exiting = true;
 	for (i = 0; i < nr_netdevs; i++)
 		rnic_detach(i);
 }
@@ -390,9 +392,12 @@ static int rnic_attach_missing(struct device *dma_dev)
 	lockdep_assert_held(&rnic_lock);
 
 	for (i = 0; i < nr_netdevs; i++) {
-		if (rnic_devs[i])
+		if (rnic_devs[i] || rnic_exiting)
 			continue;
 		ret = rnic_attach(i, dma_dev);
+		/* The network device of this one may be gone. */
+		if (ret && dma_dev)
+			continue;
 		if (ret || dma_dev)
 			return ret;
 	}
@@ -496,10 +501,10 @@ module_init(rnic_init);
 
 static void __exit rnic_exit(void)
 {
+	rnic_detach_all();
 	bus_unregister_notifier(&pci_bus_type, &rnic_bus_nb);
 	unregister_netdevice_notifier(&rnic_netdev_nb);
 	cancel_work_sync(&rnic_netdev_gone);
-	rnic_detach_all();
 }
 module_exit(rnic_exit);
 
