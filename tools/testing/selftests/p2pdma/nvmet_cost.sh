@@ -3,7 +3,8 @@
 #
 # The cost of I/O over nvmet: the instructions that the kernel executes for a direct read
 # or write of the host, one at a time: by RDMA from p2pmem and from system memory, and by
-# the transports that do not use p2pmem.  Host, target and the emulated NIC are in it.  It only counts; to judge, compare two kernels.
+# the transports that do not use p2pmem.  Host, target and the emulated NIC are in it.  It
+# only counts; to judge, compare two kernels.
 # See cost.sh.
 
 # shellcheck source=lib.sh

@@ -136,13 +136,13 @@ reached()
 	ktap_test_result "transfers, verified, without a mapping" transfers
 	ktap_test_result "all memory is back in the pool" \
 		p2p_pool_is_back "$provider"
-	ktap_test_result "as p2p_check foretells" all_as_foretold
+	ktap_test_result "as p2p_check.sh foretells" all_as_foretold
 }
 
-# foretold PROVIDER DRIVE: "ADDRESS HOW" of each device, as p2p_check says
+# foretold PROVIDER DRIVE: "ADDRESS HOW" of each device, as p2p_check.sh says
 foretold()
 {
-	"$DIR"/p2p_check "$1" rnic0 "$2" > /tmp/foretold
+	"$DIR"/p2p_check.sh "$1" rnic0 "$2" > /tmp/foretold
 	local status=$?
 
 	sed -n '/^[^ ].* (\(.*\))$/{ s//\1/; h; }; /^  yes: by /{ s///; H; x; s/\n/ /p; }' \
@@ -228,7 +228,7 @@ refused()
 	ktap_test_result "none is found, with the reason" none_is_found
 	ktap_test_result "system memory serves, verified" from_system_memory
 	p2p_disconnect
-	ktap_test_result "as p2p_check foretells" all_as_foretold
+	ktap_test_result "as p2p_check.sh foretells" all_as_foretold
 }
 
 ktap_print_header

@@ -11,7 +11,7 @@
 usage()
 {
 	cat <<-END
-	Usage: p2p_check PROVIDER NIC DRIVE
+	Usage: p2p_check.sh PROVIDER NIC DRIVE
 
 	PROVIDER  PCI address of the device that has the memory in a BAR, 0000:03:00.0
 	NIC       PCI address, RDMA device (mlx5_0) or network device (eth0)
@@ -32,7 +32,7 @@ export LC_ALL=C
 
 die()
 {
-	echo "p2p_check: $*" >&2
+	echo "p2p_check.sh: $*" >&2
 	exit 2
 }
 
@@ -274,7 +274,7 @@ bridge_is_allowed()
 
 through_host_bridge()
 {
-	local bridge bridges
+	local bridge bridges unlisted="which is not in the kernel's list"
 
 	if cpu_is_zen; then
 		say "  through the host bridge: the CPU is an AMD Zen or later"
@@ -287,10 +287,10 @@ through_host_bridge()
 		[[ ! $bridge ]] ||
 			bridge+=" ($(< "$PCI/$bridge/vendor"):$(< "$PCI/$bridge/device"))"
 		if [[ $acs ]]; then
-			no "ACS sends its requests to host bridge ${bridge:-without a PCI device}, which is not in the kernel's list" \
+			no "ACS sends its requests to ${bridge:-a host bridge}, $unlisted" \
 				"turn ACS redirection off, see below"
 		else
-			no "only the host bridge connects it to the provider, and ${bridge:-it} is not in the kernel's list" \
+			no "the only way is through ${bridge:-a host bridge}, $unlisted" \
 				"plug both below the same PCIe switch"
 		fi
 		return 1
@@ -329,7 +329,8 @@ suggest_acs()
 
 	[[ $redirecting_ports ]] || return 0
 	ports=$(tr ';' '\n' <<< "$redirecting_ports" | sort -u | paste -sd';')
-	say "for a direct route, boot with \"pci=disable_acs_redir=$ports\"; this removes isolation between devices"
+	say "for a direct route, boot with \"pci=disable_acs_redir=$ports\""
+	say "  (this removes isolation between devices)"
 }
 
 # --- what each client can do ---
@@ -370,7 +371,7 @@ check_addresses()
 	bits=$(dma_bits "$1")
 	limit=$((bits < 63 ? (1 << bits) - 1 : (1 << 63) - 1))
 	[[ -e $PCI/$1/driver ]] ||
-		say "  note: it has no driver, which sets its number of address bits: 64 are assumed"
+		say "  note: without a driver, which sets its address bits, 64 are assumed"
 	if [[ $kind != "bus address" ]]; then
 		kind="physical address"
 		advice="boot with an IOMMU in translated mode, or "
@@ -384,7 +385,7 @@ check_addresses()
 		no "its $bits-bit DMA addresses cannot cover $(human $((bar_last - bar_first + 1)))"
 	else
 		((bar_last <= limit)) && return
-		no "its $bits-bit DMA addresses cannot reach the memory, which ends at $(printf %#x "$bar_last")" \
+		no "its $bits-bit DMA addresses do not reach $(printf %#x "$bar_last")" \
 			"${advice}have the firmware place the BAR lower"
 	fi
 	return 1
@@ -473,7 +474,8 @@ check_provider()
 {
 	local p2pmem=$PCI/$provider/p2pmem
 
-	say "provider $provider: $(human $((bar_last - bar_first + 1))) at $(printf %#x "$bar_first")"
+	say "provider $provider: $(human $((bar_last - bar_first + 1)))" \
+		"at $(printf %#x "$bar_first")"
 	if [[ ! -e $p2pmem/size ]]; then
 		say "  its driver has not registered the memory, see pci_p2pdma_add_resource()"
 		ready=0
@@ -481,7 +483,8 @@ check_provider()
 		say "  its driver has not published the memory, so nvmet cannot use it"
 		ready=0
 	else
-		say "  $(human "$(< "$p2pmem"/available)") of $(human "$(< "$p2pmem"/size)") are free"
+		say "  $(human "$(< "$p2pmem"/available)") of" \
+			"$(human "$(< "$p2pmem"/size)") are free"
 	fi
 }
 
