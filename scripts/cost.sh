@@ -4,8 +4,8 @@
 # patched and the unpatched kernel, and fail if it is more than it may be.
 # And what a DMA-address bio costs on a drive: less than pages without an IOMMU, and
 # the same in every IOMMU mode.
-# "cost.sh nvmet": what I/O over nvmet-rdma costs, in every IOMMU mode; p2pmem must not
-# cost more than on the unpatched kernel.
+# "cost.sh nvmet": what I/O over nvmet costs, in every IOMMU mode; it must not be more
+# than on the unpatched kernel, with p2pmem and without.
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -69,7 +69,8 @@ compare() {
 		change = ($4 / before[key] - 1) * 100
 		printf row, $1, $2, $3 / 1024, before[key], $4,
 			sprintf("%+.2f", change)
-		if (change > limit)
+		# Whether loop finds its worker asleep is a matter of chance.
+		if (change > ($1 == "loop" ? 4 : 1) * limit)
 			failed = 1
 		rows++
 	}
@@ -79,7 +80,7 @@ compare() {
 			failed = 1
 		}
 		if (failed)
-			print "FAIL: the limit is " limit " percent"
+			print "FAIL: the limit is " limit " percent, four times that for loop"
 		exit failed
 	}' "$1" "$2"
 }
