@@ -123,8 +123,7 @@ guests_acs() {
 guests_kcsan() {
 	local test
 	for test in bio_features.sh churn.sh dma_bio_fuzz nvmet_events.sh nvmet_many.sh \
-		    nvmet_stack.sh \
-		    p2pmem_user user_load.sh; do
+		    nvmet_stack.sh p2pmem_user user_load.sh; do
 		echo "guest ${test%.sh}-series-kcsan-bridge series-kcsan bridge" \
 			"$(parameters bridge "${test%.sh}") $test"
 	done

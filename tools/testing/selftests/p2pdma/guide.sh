@@ -9,6 +9,11 @@
 
 GUIDE=$DIR/nvmet-p2pmem.rst
 
+# What the guide sets up
+P2P_NQN=testnqn
+P2P_SUBSYS=$P2P_NVMET/subsystems/$P2P_NQN
+P2P_NS=$P2P_SUBSYS/namespaces/1
+
 # write_blocks DIRECTORY: a script for each literal block, 1, 2, ...
 write_blocks()
 {
@@ -40,18 +45,7 @@ run_block()
 		p2p_log output /tmp/line.log
 		return 1
 	done < "/tmp/guide/$1"
-	! grep -q "^nvme connect" "/tmp/guide/$1" || p2p_wait "$P2P_LIMIT" find_remote
-}
-
-find_remote()
-{
-	local controller dir
-
-	controller=$(grep -slx testnqn /sys/class/nvme/nvme*/subsysnqn) || return
-	for dir in "${controller%/*}"/nvme*n*; do
-		[[ -b /dev/${dir##*/} ]] && remote=/dev/${dir##*/} && return
-	done
-	return 1
+	! grep -q "^nvme connect" "/tmp/guide/$1" || p2p_wait "$P2P_LIMIT" p2p_find_remote
 }
 
 # run_traced NUMBER: under load, which must be in the report

@@ -12,6 +12,7 @@ P2P_NQN=nqn.2014-08.org.nvmexpress:p2pdma
 P2P_ADDR=192.0.2.1
 P2P_PORT=4420
 P2P_TRANSPORT=rdma	# or tcp, loop
+P2P_INLINE=0	# bytes of data in the capsule
 P2P_LIMIT=${P2P_LIMIT:-60}	# seconds that one step may take
 
 P2P_NVMET=/sys/kernel/config/nvmet
@@ -315,34 +316,56 @@ p2p_head_disk()
 	return 1
 }
 
+# p2p_format DISK METADATA SHIFT [ARGUMENT]...: bytes for each block, and its size
+p2p_format()
+{
+	local index log=/tmp/format.log
+
+	index=$(nvme id-ns "$1" |
+		sed -n "s/^lbaf *\([0-9]*\) : ms:$2 *lbads:$3 .*/\1/p") &&
+		timeout "$P2P_LIMIT" nvme format "$1" --lbaf="$index" --force "${@:4}" \
+			&> $log && return
+	p2p_log format $log
+	return 1
+}
+
 # p2p_disk_is_there NAME
 p2p_disk_is_there()
 {
 	[[ -b $(p2p_disk "$1") ]]
 }
 
+# p2p_link_port [NUMBER]
 p2p_link_port()
 {
-	ln -s "$P2P_SUBSYS" $P2P_NVMET/ports/1/subsystems/
+	ln -s "$P2P_SUBSYS" "$P2P_NVMET/ports/${1:-1}/subsystems/"
 }
 
 p2p_unlink_port()
 {
-	rm -f "$P2P_NVMET/ports/1/subsystems/$P2P_NQN"
+	rm -f "$P2P_NVMET/ports/${1:-1}/subsystems/$P2P_NQN"
 }
 
-# Data in the capsule would bypass p2pmem, hence no inline data. TCP connects by it.
+# p2p_add_port NUMBER: where $P2P_TRANSPORT, $P2P_ADDR and $P2P_PORT say. Data in the
+# capsule would bypass p2pmem, hence $P2P_INLINE is 0. TCP connects by it.
 p2p_add_port()
 {
-	local port=$P2P_NVMET/ports/1
+	local number=$1
+	local port=$P2P_NVMET/ports/$number
 
-	mkdir $port || return
-	echo "$P2P_TRANSPORT" > $port/addr_trtype
-	echo ipv4 > $port/addr_adrfam
-	echo $P2P_ADDR > $port/addr_traddr
-	echo $P2P_PORT > $port/addr_trsvcid
-	[[ $P2P_TRANSPORT != rdma ]] || echo 0 > $port/param_inline_data_size
-	p2p_link_port
+	mkdir "$port" || return
+	echo "$P2P_TRANSPORT" > "$port"/addr_trtype
+	echo ipv4 > "$port"/addr_adrfam
+	echo "$P2P_ADDR" > "$port"/addr_traddr
+	echo "$P2P_PORT" > "$port"/addr_trsvcid
+	[[ $P2P_TRANSPORT != rdma ]] || echo "$P2P_INLINE" > "$port"/param_inline_data_size
+	p2p_link_port "$number"
+}
+
+p2p_remove_port()
+{
+	p2p_unlink_port "$1"
+	rmdir "$P2P_NVMET/ports/$1"
 }
 
 # The loop transport is one module for both sides.
@@ -360,7 +383,7 @@ p2p_add_target()
 	echo 1 > "$P2P_SUBSYS"/attr_allow_any_host
 	mkdir "$P2P_NS" || return
 	echo -n "$1" > "$P2P_NS"/device_path
-	p2p_add_port
+	p2p_add_port 1
 }
 
 p2p_enable()
@@ -615,20 +638,26 @@ p2p_is_served()
 
 # --- counting ---
 
-# p2p_stat WHAT [HOSTNQN]: what nvmet counts, of all controllers or those of a host:
-# "requests" and "bytes" in p2pmem; "fallbacks", of commands that could have used it; or
-# requests by the reason for not using it
-p2p_stat()
+# p2p_counts [HOSTNQN]: "PLACE REQUESTS BYTES" as nvmet counts them, of all controllers or
+# those of a host
+p2p_counts()
 {
 	local ctrl files=()
 
 	for ctrl in /sys/kernel/debug/nvmet/*/ctrl*; do
 		[[ ! -e $ctrl/p2pmem ]] ||
-			[[ $2 && $(< "$ctrl"/hostnqn) != "$2" ]] ||
+			[[ $1 && $(< "$ctrl"/hostnqn) != "$1" ]] ||
 			files+=("$ctrl"/p2pmem)
 	done
-	cat /dev/null "${files[@]}" | sed -n 's/.* data=\(.*\) requests=\(.*\) bytes=/\1 \2 /p' |
-		awk -v what="$1" '
+	cat /dev/null "${files[@]}" |
+		sed -n 's/.* data=\(.*\) requests=\(.*\) bytes=/\1 \2 /p'
+}
+
+# p2p_stat WHAT [HOSTNQN]: "requests" and "bytes" in p2pmem; "fallbacks", of commands that
+# could have used it; or requests by the reason for not using it
+p2p_stat()
+{
+	p2p_counts "$2" | awk -v what="$1" '
 		$1 == "p2pmem" { n["requests"] += $2; n["bytes"] += $3 }
 		$1 !~ /^(p2pmem|command|inline)$/ { n["fallbacks"] += $2 }
 		{ n[$1] += $2 }

@@ -106,17 +106,10 @@ do_reset_zone()
 
 # --- where the data was ---
 
-# counts: "PLACE REQUESTS" of all controllers
-counts()
-{
-	cat /sys/kernel/debug/nvmet/$P2P_NQN/ctrl*/p2pmem |
-		sed -n 's/.* data=\(.*\) requests=\(.*\) bytes=.*/\1 \2/p'
-}
-
 # grown: the places whose counts differ from /tmp/before
 grown()
 {
-	counts | grep -vxFf /tmp/before | sed 's/ .*//' | paste -sd+
+	p2p_counts | grep -vxFf /tmp/before | sed 's/ .*//' | paste -sd+
 }
 
 crossed()
@@ -128,7 +121,7 @@ crossed()
 place_of()
 {
 	tag=none
-	if ((has_dma_bios)); then counts > /tmp/before; else p2p_scrub p2pmem0; fi
+	if ((has_dma_bios)); then p2p_counts > /tmp/before; else p2p_scrub p2pmem0; fi
 	if ! "do_$1" &> /tmp/command.log; then
 		grep -q "Invalid Command Opcode" /tmp/command.log || return
 		echo refused
@@ -192,22 +185,13 @@ with_reservations()
 	echo 0 > "$P2P_NS"/resv_enable && return $result
 }
 
-# format DISK SHIFT: without metadata
-format()
-{
-	local number
-
-	number=$(nvme id-ns "$1" | sed -n "s/^lbaf *\([0-9]*\) : ms:0 *lbads:$2 .*/\1/p")
-	timeout "$P2P_LIMIT" nvme format "$1" --lbaf="$number" --force > /dev/null
-}
-
 four_k_blocks()
 {
 	local disk result=0
 
 	disk=$(p2p_disk drive1)
-	format "$disk" 12 && table 4-KiB "$disk" "${PLAIN[@]}" || result=1
-	format "$disk" 9 && return $result
+	p2p_format "$disk" 0 12 && table 4-KiB "$disk" "${PLAIN[@]}" || result=1
+	p2p_format "$disk" 0 9 && return $result
 }
 
 ktap_print_header

@@ -22,24 +22,6 @@ load_two_nics()
 		p2p_wait 5 test -e /sys/class/infiniband/rnic1
 }
 
-# add_port NUMBER TRANSPORT ADDRESS PORT: export the subsystem there. Capsules carry up to
-# $inline bytes of data.
-add_port()
-{
-	local port=$P2P_NVMET/ports/$1
-
-	mkdir "$port" && echo "$2" > "$port"/addr_trtype &&
-		echo ipv4 > "$port"/addr_adrfam && echo "$3" > "$port"/addr_traddr &&
-		echo "$4" > "$port"/addr_trsvcid || return
-	[[ $2 != rdma ]] || echo "${inline:-0}" > "$port"/param_inline_data_size
-	ln -s "$P2P_SUBSYS" "$port"/subsystems/
-}
-
-remove_port()
-{
-	rm "$P2P_NVMET/ports/$1/subsystems/$P2P_NQN" && rmdir "$P2P_NVMET/ports/$1"
-}
-
 # add_namespace NSID DISK PROVIDER
 add_namespace()
 {
@@ -146,11 +128,9 @@ hosts_disconnect()
 # clean_up: what a test that failed has left behind
 clean_up()
 {
-	local port=$P2P_NVMET/ports/3
-
 	hosts_disconnect
 	[[ ! -d $P2P_SUBSYS/namespaces/2 ]] || remove_namespace 2
-	[[ ! -d $port ]] || { rm -f "$port/subsystems/$P2P_NQN"; rmdir "$port"; }
+	[[ ! -d $P2P_NVMET/ports/3 ]] || p2p_remove_port 3
 	set_namespace p2pmem="$small" p2pmem_min=0 p2pmem_max=0
 }
 
@@ -218,7 +198,8 @@ greedy_and_modest()
 	ktap_print_msg "served: $share % of the modest host's commands," \
 		"$greedy % of the greedy one's," \
 		"$(p2p_stat share "$HOST"1) were beyond its share"
-	((share >= 40 && greedy > 0))
+	# Without shares it gets 37 %, by chance.
+	((share >= 60 && greedy > 0))
 }
 
 # A host that is alone is not limited.
@@ -273,12 +254,12 @@ in_capsule()
 {
 	local result=0
 
-	inline=4096 add_port 3 rdma $P2P_ADDR 4421 || return
+	P2P_INLINE=4096 P2P_PORT=4421 p2p_add_port 3 || return
 	P2P_PORT=4421 host 1 && modest 1 --bs=4k --size=1m || result=1
 	ktap_print_msg "$(p2p_stat inline) in the capsule, $(p2p_stat requests) in the BAR"
 	# The reads that verify it use the BAR.
 	(($(p2p_stat inline) == 256 && $(p2p_stat requests) >= 256)) || result=1
-	hosts_leave && remove_port 3 && return $result
+	hosts_leave && p2p_remove_port 3 && return $result
 }
 
 # refused_value ATTRIBUTE VALUE
@@ -352,13 +333,13 @@ serves_from()
 # A transport that cannot use the memory, on the same namespace as RDMA
 tcp_beside_rdma()
 {
-	local result=0
+	local P2P_TRANSPORT=tcp P2P_PORT=4421 result=0
 
-	modprobe nvmet-tcp && modprobe nvme-tcp && add_port 3 tcp $P2P_ADDR 4421 || return
-	host 1 && P2P_TRANSPORT=tcp P2P_PORT=4421 host 2 || return
+	p2p_load_transport && p2p_add_port 3 && host 2 || return
+	P2P_TRANSPORT=rdma P2P_PORT=4420 host 1 || return
 	modest 2 && [[ $(p2p_stat requests "$HOST"2) == 0 ]] &&
 		modest 1 && [[ $(served_by_host 1) == 100 ]] || result=1
-	hosts_leave && remove_port 3 && return $result
+	hosts_leave && p2p_remove_port 3 && return $result
 }
 
 # Two namespaces on different drives and providers
@@ -405,7 +386,7 @@ small=$(p2p_device p2pmem1)
 far=$(p2p_device far)
 ktap_set_plan 14
 if ! { p2p_insmod p2pmem_provider && load_two_nics &&
-       p2p_add_target "$(p2p_disk drive0)" && add_port 2 rdma $ADDR2 "$P2P_PORT" &&
+       p2p_add_target "$(p2p_disk drive0)" && P2P_ADDR=$ADDR2 p2p_add_port 2 &&
        p2p_set_provider "$small"; }; then
 	ktap_exit_fail_msg "cannot set up the target"
 fi
@@ -426,7 +407,7 @@ result "the provider with the most free memory" takes_most_free
 result "another provider" takes_another
 result "no provider at first" connected_without
 result "traced" traced
-remove_port 2
+p2p_remove_port 2
 p2p_remove_target
 rmmod rnic_loop
 ktap_finished

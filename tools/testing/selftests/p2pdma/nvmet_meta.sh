@@ -57,24 +57,13 @@ served_from_bar()
 }
 
 # format METADATA: of 512 bytes with so many of metadata, protected
-format()
-{
-	local index log=/tmp/format.log
-
-	index=$(nvme id-ns "$drive" | sed -n "s/^lbaf *\([0-9]*\) : ms:$1 *lbads:9 .*/\1/p") &&
-		timeout "$P2P_LIMIT" nvme format "$drive" --lbaf="$index" --pi=1 \
-			--force &> $log && return
-	p2p_log format $log
-	return 1
-}
-
 # The namespace stays enabled and is served as well as it can be.
 formatted()
 {
 	local ios served
 
-	format 16 && count_served && ((ios && !served)) &&
-		format 8 && served_from_bar
+	p2p_format "$drive" 16 9 --pi=1 && count_served && ((ios && !served)) &&
+		p2p_format "$drive" 8 9 --pi=1 && served_from_bar
 }
 
 served_from_memory()

@@ -379,8 +379,6 @@ partition_of()
 
 # --- a host with two paths to the target ---
 
-PORT2=$P2P_NVMET/ports/2
-
 # host_paths NUMBER: so many of its controllers are live
 host_paths()
 {
@@ -393,34 +391,27 @@ host_paths()
 	((live == $1))
 }
 
-# close_port DIRECTORY: the host loses that path, and has it again
+# close_port NUMBER: the host loses that path, and has it again
 close_port()
 {
-	rm "$1/subsystems/$P2P_NQN" && p2p_wait "$P2P_LIMIT" host_paths 1 && sleep 0.5 &&
-		ln -s "$P2P_SUBSYS" "$1"/subsystems/ &&
-		p2p_wait "$P2P_LIMIT" host_paths 2
+	p2p_unlink_port "$1" && p2p_wait "$P2P_LIMIT" host_paths 1 && sleep 0.5 &&
+		p2p_link_port "$1" && p2p_wait "$P2P_LIMIT" host_paths 2
 }
 
 two_ports()
 {
 	local subsystem result=0
 
-	mkdir "$PORT2" && echo rdma > "$PORT2"/addr_trtype &&
-		echo ipv4 > "$PORT2"/addr_adrfam && echo $P2P_ADDR > "$PORT2"/addr_traddr &&
-		echo 4421 > "$PORT2"/addr_trsvcid &&
-		echo 0 > "$PORT2"/param_inline_data_size &&
-		ln -s "$P2P_SUBSYS" "$PORT2"/subsystems/ &&
-		P2P_PORT=4421 p2p_connect || return
+	P2P_PORT=4421 p2p_add_port 2 && P2P_PORT=4421 p2p_connect || return
 	for subsystem in /sys/class/nvme-subsystem/*; do
 		[[ $(< "$subsystem"/subsysnqn) != "$P2P_NQN" ]] ||
 			echo round-robin > "$subsystem"/iopolicy
 	done
 	p2p_wait "$P2P_LIMIT" host_paths 2 && transfers &&
-		during close_port $P2P_NVMET/ports/1 && during close_port "$PORT2" &&
+		during close_port 1 && during close_port 2 &&
 		transfers || result=1
-	rm -f "$PORT2/subsystems/$P2P_NQN"
-	p2p_wait "$P2P_LIMIT" host_paths 1 || result=1
-	rmdir "$PORT2" && return $result
+	p2p_remove_port 2
+	p2p_wait "$P2P_LIMIT" host_paths 1 && return $result
 }
 
 # --- a path that does not reach the memory ---
