@@ -5,9 +5,10 @@
 # namespace with peer-to-peer memory enabled, a host connected, a drive does I/O, and
 # user space maps the memory. The operation may then fail, cleanly. The next attempt
 # must work, with all memory free and every byte correct. The target's own I/O allocates
-# nothing. Only slab allocations count, which are those that failslab knows. Each of
-# them is failed, but where there are a hundred or more (connecting a host, rebinding a
-# drive) only the first ones are, and later ones in growing steps.
+# nothing, except for a host's protection information. Only slab allocations count, which
+# are those that failslab knows. Each of them is failed, but where there are a hundred or
+# more (connecting a host, rebinding a drive) only the first ones are, and later ones in
+# growing steps.
 #
 # P2P_FAULTS limits the number; an operation that has more allocations then fails.
 
@@ -211,6 +212,17 @@ is_connected()
 		p2p_wait 10 p2p_pool_is_free "$provider"
 }
 
+# --- a host with protection information, which is in system memory ---
+
+sweep_host_pi()
+{
+	p2p_add_pi_target "$(p2p_disk formats 1)" && p2p_set_provider "$provider" &&
+		p2p_connect && sweep nvmet_req_init nvmet_ is_intact serves &&
+		p2p_set_provider 0 && p2p_wait "$P2P_LIMIT" p2p_find_remote &&
+		sweep nvmet_req_init nvmet_ is_intact is_intact && p2p_disconnect &&
+		p2p_remove_target
+}
+
 # --- by DMA address, without a target ---
 
 try()
@@ -255,14 +267,14 @@ maps_anew()
 }
 
 ktap_print_header
-p2p_require p2pmem0 drive0 engine
+p2p_require p2pmem0 drive0 formats engine
 p2p_require_tools fio nvme ip
 p2p_has_dma_bios || p2p_skip_all "this kernel has no I/O by DMA address"
 [[ -e $FAULT/require-start ]] || p2p_skip_all \
 	"needs FAILSLAB and FAULT_INJECTION_STACKTRACE_FILTER"
 provider=$(p2p_device p2pmem0)
 drive=$(p2p_disk drive0)
-ktap_set_plan 9
+ktap_set_plan 10
 # Where an earlier run has stopped
 has_counted
 set_fault times 0
@@ -287,6 +299,7 @@ ktap_test_result "host connected, what the target makes for it" \
 ktap_test_result "host connected, its queues" \
 	sweep nvmet_rdma_cm_handler nvmet_rdma_ p2p_connect is_connected 4
 p2p_remove_target
+ktap_test_result "I/O with protection information of the host" sweep_host_pi
 ktap_test_result "mapping" sweep pci_p2pmem_map_resource '(pci_)?p2p' try works
 ktap_test_result "I/O of the drive" sweep nvme_queue_rq nvme_ many works_anew 4
 # It warns if it fails.

@@ -13,6 +13,7 @@ P2P_ADDR=192.0.2.1
 P2P_PORT=4420
 P2P_TRANSPORT=rdma	# or tcp, loop
 P2P_INLINE=0	# bytes of data in the capsule
+P2P_PI=0	# hosts send and get protection information
 P2P_LIMIT=${P2P_LIMIT:-60}	# seconds that one step may take
 
 P2P_NVMET=/sys/kernel/config/nvmet
@@ -269,10 +270,11 @@ p2p_make_netdev()
 	ip addr replace "$2/24" dev "$name"
 }
 
+# p2p_load_rnic [PARAMETER]...
 p2p_load_rnic()
 {
-	p2p_insmod lsi_copy && p2p_make_netdev dummy0 $P2P_ADDR && p2p_insmod rnic_loop &&
-		p2p_wait 5 test -e /sys/class/infiniband/rnic0
+	p2p_insmod lsi_copy && p2p_make_netdev dummy0 $P2P_ADDR &&
+		p2p_insmod rnic_loop "$@" && p2p_wait 5 test -e /sys/class/infiniband/rnic0
 }
 
 # --- NVMe target ---
@@ -359,6 +361,7 @@ p2p_add_port()
 	echo "$P2P_ADDR" > "$port"/addr_traddr
 	echo "$P2P_PORT" > "$port"/addr_trsvcid
 	[[ $P2P_TRANSPORT != rdma ]] || echo "$P2P_INLINE" > "$port"/param_inline_data_size
+	echo "$P2P_PI" > "$port"/param_pi_enable
 	p2p_link_port "$number"
 }
 
@@ -381,6 +384,7 @@ p2p_add_target()
 	p2p_load_transport || return
 	mkdir "$P2P_SUBSYS" || return
 	echo 1 > "$P2P_SUBSYS"/attr_allow_any_host
+	echo "$P2P_PI" > "$P2P_SUBSYS"/attr_pi_enable
 	mkdir "$P2P_NS" || return
 	echo -n "$1" > "$P2P_NS"/device_path
 	p2p_add_port 1
@@ -417,6 +421,13 @@ p2p_set_up_disk()
 p2p_set_up_target()
 {
 	p2p_set_up_disk "$1" && p2p_set_provider "$2" && p2p_connect
+}
+
+# p2p_add_pi_target DISK: instead of the one that was removed. The drive gets protection
+# information from the host, instead of making it.
+p2p_add_pi_target()
+{
+	rmmod rnic_loop && p2p_load_rnic integrity=1 && P2P_PI=1 p2p_add_target "$1"
 }
 
 p2p_remove_target()

@@ -44,6 +44,25 @@ do_write()
 		-d /tmp/data "$@" && same_at 0
 }
 
+# By the block layer of the host, which generates and verifies protection information
+do_block_write()
+{
+	new_data && dd if=/tmp/data of="$remote" bs=$((BLOCKS * lba)) oflag=direct \
+		status=none && same_at 0
+}
+
+do_block_read()
+{
+	new_data && dd if=/tmp/data of="$drive" bs=$((BLOCKS * lba)) oflag=direct \
+		status=none && dd if="$remote" of=/tmp/out bs=$((BLOCKS * lba)) count=1 \
+		iflag=direct status=none && cmp /tmp/data /tmp/out
+}
+
+do_verified_load()
+{
+	p2p_verify
+}
+
 do_write_fua()
 {
 	do_write --force-unit-access
@@ -137,7 +156,7 @@ is_at()
 	local place
 
 	place=$(place_of "$2")
-	printf '# %-16s %-12s %s\n' "$1" "$2" "${place:-failed}"
+	printf '# %-16s %-13s %s\n' "$1" "$2" "${place:-failed}"
 	[[ $place == "$3" ]] && return
 	p2p_log "$2" /tmp/command.log
 	return 1
@@ -163,6 +182,7 @@ table()
 		ktap_print_msg "cannot export $drive"
 		return 1
 	fi
+	host_metadata=$(nvme id-ns "$remote" | sed -n 's/^lbaf *0 : ms:\([0-9]*\) .*/\1/p')
 	for row; do
 		! shows "${row%=*}" || is_at "$setup" "${row%=*}" "${row#*=}" ||
 			result=1
@@ -185,6 +205,16 @@ with_reservations()
 	echo 0 > "$P2P_NS"/resv_enable && return $result
 }
 
+with_host_pi()
+{
+	local disk
+
+	disk=$(p2p_disk formats $PROTECTED)
+	p2p_remove_target && p2p_add_pi_target "$disk" || return
+	table host-PI "$disk" block_read=p2pmem block_write=p2pmem verified_load=p2pmem \
+		flush=nowhere && ((host_metadata == 8))
+}
+
 four_k_blocks()
 {
 	local disk result=0
@@ -202,7 +232,7 @@ p2p_has_dma_bios && has_dma_bios=1
 [[ -e $P2PDMA_CTL ]] || ((has_dma_bios)) || p2p_skip_all "needs an emulated machine"
 provider=$(p2p_device p2pmem0)
 p2p_set_up_disk "$(p2p_disk drive0)" || ktap_exit_fail_msg "cannot set up the target"
-ktap_set_plan 7
+ktap_set_plan 8
 ktap_test_result "512-byte blocks" table 512-byte "$(p2p_disk drive0)" "${PLAIN[@]}"
 ktap_test_result "4 KiB blocks" four_k_blocks
 ktap_test_result "reservations" with_reservations "$(p2p_disk drive0)"
@@ -214,12 +244,14 @@ if ((has_dma_bios)); then
 		"$(p2p_disk formats $ZONED_PROTECTED)" "${ZONES[@]}"
 	ktap_test_result "metadata that the CPU makes" table other-metadata \
 		"$(p2p_disk formats $OPAQUE)" read=metadata write=metadata flush=nowhere
+	ktap_test_result "protection information of the host" with_host_pi
 else
 	# The CPU would have to protect data in the BAR.
 	for what in "protection information" "zones with protection information" \
 		    "metadata that the CPU makes"; do
 		ktap_test_skip "$what: the base kernel generates it with the CPU"
 	done
+	ktap_test_skip "protection information of the host: nvme-rdma crashes with it"
 fi
 p2p_remove_target
 ktap_finished

@@ -39,9 +39,7 @@ load()
 
 	! force_mr || needs_mr=1
 	modprobe nvmet-rdma use_srq=1 srq_size=$SRQ_SIZE &&
-		p2p_insmod lsi_copy && p2p_make_netdev dummy0 $P2P_ADDR &&
-		p2p_insmod rnic_loop max_mr_pages=$MR_PAGES \
-			read_needs_mr=$needs_mr
+		p2p_load_rnic max_mr_pages=$MR_PAGES read_needs_mr=$needs_mr
 }
 
 connect_keeper()

@@ -133,13 +133,33 @@ struct rnic_cq {
 	int			notify;
 };
 
+struct rnic_pi_seg {
+	dma_addr_t		addr;
+	u32			len;
+};
+
+/**
+ * struct rnic_pi - where data and protection information of a region are
+ * @block:	bytes of data that belong to one tuple
+ * @nr_data:	number of entries of @seg for the data; the rest is for the tuples
+ * @nr_segs:	number of all entries
+ * @seg:	the memory
+ */
+struct rnic_pi {
+	u32			block;
+	unsigned int		nr_data;
+	unsigned int		nr_segs;
+	struct rnic_pi_seg	seg[] __counted_by(nr_segs);
+};
+
 /**
  * struct rnic_mr - a memory region
  * @ibmr:	what the RDMA core sees
  * @pd:		protection domain; @ibmr has it only after it was published
- * @max_pages:	capacity of @pages and @mapped
+ * @max_pages:	capacity of @pages and @mapped, or of @pi and @pi_mapped
  * @mapped:	pages of the last ib_map_mr_sg(), not yet registered
  * @nr_mapped:	number of entries used in @mapped
+ * @pi_mapped:	the same of the last ib_map_mr_sg_pi(), instead of @mapped
  * @valid:	may be accessed
  * @everything:	all memory by its DMA address, without bounds
  * @key:	the key with the consumer's low byte
@@ -148,10 +168,11 @@ struct rnic_cq {
  * @length:	number of bytes
  * @page_shift:	size of a page
  * @pages:	DMA addresses of the pages
- * @users:	number of copies that use @pages
+ * @pi:		data and protection information, instead of @pages
+ * @users:	number of copies that use @pages or @pi
  *
  * The members from @valid on are protected by the lock of &rnic_dev.mrs.
- * @pages and what describes them cannot change while there are users.
+ * @pages, @pi and what describes them cannot change while there are users.
  */
 struct rnic_mr {
 	struct ib_mr		ibmr;
@@ -159,6 +180,7 @@ struct rnic_mr {
 	u32			max_pages;
 	u64			*mapped;
 	u32			nr_mapped;
+	struct rnic_pi		*pi_mapped;
 
 	bool			valid;
 	bool			everything;
@@ -168,6 +190,7 @@ struct rnic_mr {
 	u64			length;
 	unsigned int		page_shift;
 	u64			*pages;
+	struct rnic_pi		*pi;
 	unsigned int		users;
 };
 
@@ -392,10 +415,6 @@ struct ib_mr *rnic_alloc_mr(struct ib_pd *ibpd, enum ib_mr_type mr_type,
 			    u32 max_num_sg);
 struct ib_mr *rnic_alloc_mr_integrity(struct ib_pd *ibpd, u32 max_data_sg,
 				      u32 max_meta_sg);
-int rnic_map_mr_sg_pi(struct ib_mr *ibmr, struct scatterlist *data_sg,
-		      int data_nents, unsigned int *data_offset,
-		      struct scatterlist *meta_sg, int meta_nents,
-		      unsigned int *meta_offset);
 struct ib_mr *rnic_reg_user_mr(struct ib_pd *ibpd, u64 start, u64 length,
 			       u64 virt_addr, int access, struct ib_dmah *dmah,
 			       struct ib_udata *udata);
@@ -411,6 +430,17 @@ void rnic_iter_add_dma(struct rnic_iter *iter, dma_addr_t addr, u32 len);
 u32 rnic_iter_peek(struct rnic_iter *iter, dma_addr_t *addr);
 void rnic_iter_advance(struct rnic_iter *iter, u32 len);
 void rnic_iter_release(struct rnic_dev *dev, struct rnic_iter *iter);
+
+/* rnic_loop_pi.c */
+int rnic_map_mr_sg_pi(struct ib_mr *ibmr, struct scatterlist *data_sg,
+		      int data_nents, unsigned int *data_offset,
+		      struct scatterlist *meta_sg, int meta_nents,
+		      unsigned int *meta_offset);
+int rnic_pi_register(struct rnic_mr *mr);
+u32 rnic_pi_contig(const struct rnic_pi *pi, u64 off, u32 len,
+		   dma_addr_t *addr);
+int rnic_check_mr_status(struct ib_mr *ibmr, u32 check_mask,
+			 struct ib_mr_status *status);
 
 /* rnic_loop_qp.c */
 int rnic_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *init,

@@ -290,6 +290,7 @@ static enum rnic_verdict rnic_start(struct rnic_qp *qp)
 
 	switch (op->wqe->opcode) {
 	case IB_WR_REG_MR:
+	case IB_WR_REG_MR_INTEGRITY:
 		ret = rnic_mr_register(dev, qp->ibqp.pd, op->wqe->reg_key,
 				       op->wqe->reg_access);
 		break;
@@ -319,6 +320,7 @@ static enum ib_wc_opcode rnic_wc_opcode(enum ib_wr_opcode opcode)
 	case IB_WR_LOCAL_INV:
 		return IB_WC_LOCAL_INV;
 	case IB_WR_REG_MR:
+	case IB_WR_REG_MR_INTEGRITY:
 		return IB_WC_REG_MR;
 	default:
 		return IB_WC_SEND;

@@ -48,6 +48,10 @@ static unsigned int max_mr_pages = RNIC_MAX_MR_PAGES;
 module_param(max_mr_pages, uint, 0444);
 MODULE_PARM_DESC(max_mr_pages, "Pages that a consumer of memory registrations is told to use (default: 512)");
 
+static bool integrity;
+module_param(integrity, bool, 0444);
+MODULE_PARM_DESC(integrity, "Offer integrity handover: pass protection information on (default: 0)");
+
 /*
  * A rule of iWARP. To be an iWARP device takes another connection manager, so
  * it is ib_core.force_mr=1 that makes consumers obey.
@@ -95,7 +99,7 @@ static int rnic_query_device(struct ib_device *ibdev,
 		.max_fast_reg_page_list_len = max_mr_pages,
 		.max_pkeys		= 1,
 	};
-	if (max_mr_pages < RNIC_MAX_MR_PAGES) {
+	if (integrity || max_mr_pages < RNIC_MAX_MR_PAGES) {
 		attr->kernel_cap_flags |= IBK_INTEGRITY_HANDOVER;
 		attr->max_pi_fast_reg_page_list_len = RNIC_MAX_MR_PAGES;
 	}
@@ -198,6 +202,7 @@ static const struct ib_device_ops rnic_ops = {
 	.alloc_mr		= rnic_alloc_mr,
 	.alloc_mr_integrity	= rnic_alloc_mr_integrity,
 	.alloc_pd		= rnic_alloc_pd,
+	.check_mr_status	= rnic_check_mr_status,
 	.create_ah		= rnic_create_ah,
 	.create_cq		= rnic_create_cq,
 	.create_qp		= rnic_create_qp,

@@ -12,7 +12,33 @@
 
 #include "rnic_loop.h"
 
-static struct ib_mr *rnic_new_mr(struct ib_pd *ibpd, u32 max_pages)
+static int rnic_alloc_pages(struct rnic_mr *mr)
+{
+	mr->pages = kvzalloc_objs(*mr->pages, mr->max_pages);
+	mr->mapped = kvzalloc_objs(*mr->mapped, mr->max_pages);
+	return mr->pages && mr->mapped ? 0 : -ENOMEM;
+}
+
+static int rnic_alloc_pi(struct rnic_mr *mr)
+{
+	size_t size = struct_size(mr->pi, seg, mr->max_pages);
+
+	mr->pi = kvzalloc(size, GFP_KERNEL);
+	mr->pi_mapped = kvzalloc(size, GFP_KERNEL);
+	return mr->pi && mr->pi_mapped ? 0 : -ENOMEM;
+}
+
+static void rnic_free_mr(struct rnic_mr *mr)
+{
+	kvfree(mr->pi_mapped);
+	kvfree(mr->pi);
+	kvfree(mr->mapped);
+	kvfree(mr->pages);
+	kfree(mr);
+}
+
+static struct ib_mr *rnic_new_mr(struct ib_pd *ibpd, u32 max_pages,
+				 int (*alloc)(struct rnic_mr *mr))
 {
 	struct rnic_dev *dev = to_rnic_dev(ibpd->device);
 	static u32 next_index;
@@ -24,15 +50,11 @@ static struct ib_mr *rnic_new_mr(struct ib_pd *ibpd, u32 max_pages)
 	if (!mr)
 		return ERR_PTR(-ENOMEM);
 
-	ret = -ENOMEM;
 	mr->pd = ibpd;
 	mr->max_pages = max_pages;
-	if (max_pages) {
-		mr->pages = kvzalloc_objs(*mr->pages, max_pages);
-		mr->mapped = kvzalloc_objs(*mr->mapped, max_pages);
-		if (!mr->pages || !mr->mapped)
-			goto free_mr;
-	}
+	ret = alloc ? alloc(mr) : 0;
+	if (ret)
+		goto free_mr;
 
 	/* Cyclic, so that a stale key does not soon become a good one. */
 	ret = xa_alloc_cyclic(&dev->mrs, &index, mr,
@@ -47,16 +69,14 @@ static struct ib_mr *rnic_new_mr(struct ib_pd *ibpd, u32 max_pages)
 	return &mr->ibmr;
 
 free_mr:
-	kvfree(mr->mapped);
-	kvfree(mr->pages);
-	kfree(mr);
+	rnic_free_mr(mr);
 	return ERR_PTR(ret);
 }
 
 struct ib_mr *rnic_get_dma_mr(struct ib_pd *ibpd, int access)
 {
 	struct rnic_dev *dev = to_rnic_dev(ibpd->device);
-	struct ib_mr *ibmr = rnic_new_mr(ibpd, 0);
+	struct ib_mr *ibmr = rnic_new_mr(ibpd, 0, NULL);
 	struct rnic_mr *mr;
 
 	if (IS_ERR(ibmr))
@@ -79,22 +99,16 @@ struct ib_mr *rnic_alloc_mr(struct ib_pd *ibpd, enum ib_mr_type mr_type,
 	if (!max_num_sg || max_num_sg > RNIC_MAX_MR_PAGES)
 		return ERR_PTR(-EINVAL);
 
-	return rnic_new_mr(ibpd, max_num_sg);
+	return rnic_new_mr(ibpd, max_num_sg, rnic_alloc_pages);
 }
 
-/* There is no integrity offload: such a region is allocated, but never mapped. */
 struct ib_mr *rnic_alloc_mr_integrity(struct ib_pd *ibpd, u32 max_data_sg,
 				      u32 max_meta_sg)
 {
-	return rnic_new_mr(ibpd, 0);
-}
+	if (max_data_sg > RNIC_MAX_MR_PAGES || max_meta_sg > RNIC_MAX_MR_PAGES)
+		return ERR_PTR(-EINVAL);
 
-int rnic_map_mr_sg_pi(struct ib_mr *ibmr, struct scatterlist *data_sg,
-		      int data_nents, unsigned int *data_offset,
-		      struct scatterlist *meta_sg, int meta_nents,
-		      unsigned int *meta_offset)
-{
-	return -EOPNOTSUPP;
+	return rnic_new_mr(ibpd, max_data_sg + max_meta_sg, rnic_alloc_pi);
 }
 
 /* The RDMA core takes a device without this for one without kernel verbs. */
@@ -120,9 +134,7 @@ int rnic_dereg_mr(struct ib_mr *ibmr, struct ib_udata *udata)
 	xa_lock(&dev->mrs);
 	xa_unlock(&dev->mrs);
 
-	kvfree(mr->mapped);
-	kvfree(mr->pages);
-	kfree(mr);
+	rnic_free_mr(mr);
 	return 0;
 }
 
@@ -161,7 +173,8 @@ static struct rnic_mr *rnic_find_fast_mr(struct rnic_dev *dev, struct ib_pd *pd,
 }
 
 /**
- * rnic_mr_register - make what ib_map_mr_sg() mapped accessible by a key
+ * rnic_mr_register - make what ib_map_mr_sg() or ib_map_mr_sg_pi() mapped
+ *	accessible by a key
  * @dev:	the device
  * @pd:		protection domain of the queue pair
  * @key:	new key; the low byte is the consumer's choice
@@ -180,7 +193,9 @@ int rnic_mr_register(struct rnic_dev *dev, struct ib_pd *pd, u32 key,
 
 	xa_lock(&dev->mrs);
 	mr = rnic_find_fast_mr(dev, pd, key);
-	if (mr && !mr->valid && !mr->users) {
+	if (mr && !mr->valid && !mr->users)
+		ret = mr->pi ? rnic_pi_register(mr) : 0;
+	if (!ret) {
 		swap(mr->pages, mr->mapped);
 		mr->page_shift = ilog2(mr->ibmr.page_size);
 		mr->iova = mr->ibmr.iova;
@@ -189,7 +204,6 @@ int rnic_mr_register(struct rnic_dev *dev, struct ib_pd *pd, u32 key,
 		mr->key = key;
 		mr->valid = true;
 		atomic_inc(&dev->nr_reg);
-		ret = 0;
 	}
 	xa_unlock(&dev->mrs);
 
@@ -336,6 +350,7 @@ u32 rnic_iter_peek(struct rnic_iter *iter, dma_addr_t *addr)
 {
 	const struct rnic_seg *seg = &iter->seg[iter->cur];
 	u32 left;
+	u64 off;
 
 	if (iter->cur == iter->nr_segs)
 		return 0;
@@ -345,8 +360,10 @@ u32 rnic_iter_peek(struct rnic_iter *iter, dma_addr_t *addr)
 		*addr = seg->addr + iter->off;
 		return left;
 	}
-	return rnic_mr_contig(seg->mr, seg->addr + iter->off - seg->mr->iova,
-			      left, addr);
+	off = seg->addr + iter->off - seg->mr->iova;
+	if (seg->mr->pi)
+		return rnic_pi_contig(seg->mr->pi, off, left, addr);
+	return rnic_mr_contig(seg->mr, off, left, addr);
 }
 
 /**

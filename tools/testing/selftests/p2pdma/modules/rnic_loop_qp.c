@@ -378,6 +378,7 @@ static int rnic_check_rc_wr(const struct rnic_qp *qp,
 	case IB_WR_LOCAL_INV:
 		return 0;
 	case IB_WR_REG_MR:
+	case IB_WR_REG_MR_INTEGRITY:
 		/* Remote write access requires local write access. */
 		if ((reg_wr(wr)->access & remote) &&
 		    !(reg_wr(wr)->access & IB_ACCESS_LOCAL_WRITE))
@@ -417,6 +418,7 @@ static void rnic_copy_opcode(const struct rnic_qp *qp, struct rnic_swqe *wqe,
 		wqe->rkey = rdma_wr(wr)->rkey;
 		break;
 	case IB_WR_REG_MR:
+	case IB_WR_REG_MR_INTEGRITY:
 		wqe->reg_key = reg_wr(wr)->key;
 		wqe->reg_access = reg_wr(wr)->access;
 		break;
