@@ -58,7 +58,7 @@ tests() {
 # one, because its start takes longer than they do.
 guest_of() {
 	case $1 in
-	bio_features.sh|churn.sh|nvmet_rdma.sh|nvmet_stack.sh|refusals.sh) echo "${1%.sh}" ;;
+	bio_features.sh|churn.sh|nvmet_rdma.sh|nvmet_stack.sh|nvmet_stress.sh|refusals.sh) echo "${1%.sh}" ;;
 	nvmet.sh|nvmet_commands.sh|nvmet_events.sh|nvmet_many.sh) echo nvmet ;;
 	dma_bio*) echo bios ;;
 	*) echo others ;;
@@ -123,16 +123,16 @@ guests_acs() {
 guests_kcsan() {
 	local test
 	for test in bio_features.sh churn.sh dma_bio_fuzz nvmet_events.sh nvmet_many.sh \
-		    nvmet_stack.sh p2pmem_user user_load.sh; do
+		    nvmet_stack.sh nvmet_stress.sh p2pmem_user user_load.sh; do
 		echo "guest ${test%.sh}-series-kcsan-bridge series-kcsan bridge" \
 			"$(parameters bridge "${test%.sh}") $test"
 	done
 }
 
-# A debug kernel is several times slower.  churn.sh has 20 events: 22 cycles are enough
-# for each of them to happen.  "all" adds cycles with another seed, 50 in each topology
+# A debug kernel is several times slower.  churn.sh has up to 24 events: 25 cycles are
+# enough for each of them to happen.  "all" adds cycles with another seed, 50 in each topology
 # altogether, and 20 on the debug kernel.
-plain_cycles=22
+plain_cycles=25
 debug_cycles=4
 debug_rounds=1	# of what nvmet_events.sh repeats
 debug_timeout=1800

@@ -95,6 +95,32 @@ drive_flr()
 		timed_write "drive reset by FLR" 1 "$pci"/reset
 }
 
+drive_has_recovered()
+{
+	p2p_logged "device recovery successful" > /dev/null &&
+		grep -q live "$(drive_controller)"/state
+}
+
+# The kernel stops the drive, resets the link, and starts the drive again.
+recovers() # COMMAND...: meanwhile
+{
+	p2p_mark_log
+	[[ $(p2p_ask link_error drive0) == ok ]] && "$@" &&
+		p2p_wait "$P2P_LIMIT" drive_has_recovered
+}
+
+drive_link_error()
+{
+	timed "link error at the drive" recovers true
+}
+
+# What is in flight holds the provider until the drive is back.
+provider_waited_for_link()
+{
+	recovers timed_write "provider unbound, link error" "$provider" \
+		$PROVIDERS/unbind && write "$provider" $PROVIDERS/bind
+}
+
 drive_was_reset()
 {
 	p2p_logged "timeout, reset controller" > /dev/null
@@ -165,6 +191,25 @@ provider_pulled()
 	timed "provider pulled" p2p_pull p2pmem0 && provider_plugged
 }
 
+# taken ADDRESS NAME: by vfio-pci, and given back
+taken()
+{
+	local device=/sys/bus/pci/devices/$1
+
+	modprobe vfio-pci && write vfio-pci "$device"/driver_override &&
+		timed_write "$2" "$1" "$device"/driver/unbind &&
+		write "$1" /sys/bus/pci/drivers_probe &&
+		[[ $(readlink "$device"/driver) == */vfio-pci ]] &&
+		write "" "$device"/driver_override &&
+		write "$1" /sys/bus/pci/drivers/vfio-pci/unbind &&
+		write "$1" /sys/bus/pci/drivers_probe
+}
+
+provider_taken()
+{
+	taken "$provider" "provider given to vfio"
+}
+
 # --- what it does notice ---
 
 namespace_cycled()
@@ -214,6 +259,11 @@ drive_bound_anew()
 {
 	timed_write "drive unbound" "$drive" $DRIVES/unbind &&
 		write "$drive" $DRIVES/bind
+}
+
+drive_taken()
+{
+	taken "$drive" "drive given to vfio" && drive_in_use
 }
 
 drive_rebound()
@@ -474,6 +524,7 @@ pci=/sys/bus/pci/devices/$drive
 # say that it goes, and waits a minute for an answer, so that is left out.
 if [[ $P2PDMA_TOPOLOGY ]]; then
 	UNNOTICED+=(provider_unplugged provider_waited drive_timed_out)
+	UNNOTICED+=(drive_link_error provider_waited_for_link)
 	NOTICED+=(drive_unplugged card_unplugged)
 	IDLE+=(provider_pulled drive_pulled)
 	PROVIDER+=(provider_unplugged)
@@ -481,6 +532,11 @@ fi
 if [[ $P2PDMA_TOPOLOGY ]] || grep -qsw flr "$pci"/reset_method; then
 	UNNOTICED+=(drive_flr)
 	DRIVE+=(drive_flr)
+fi
+# Without an IOMMU, vfio-pci takes no device.
+if [[ -e $pci/iommu_group ]]; then
+	UNNOTICED+=(provider_taken)
+	NOTICED+=(drive_taken)
 fi
 ktap_set_plan 5
 ktap_print_msg "seed $seed: repeat with P2P_SEED=$seed"

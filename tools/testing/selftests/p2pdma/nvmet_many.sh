@@ -355,6 +355,42 @@ two_namespaces()
 	hosts_leave && remove_namespace 2 && return $result
 }
 
+# second_subsystem COMMAND...: what it does is for another one than usual
+second_subsystem()
+{
+	local P2P_NQN=${P2P_NQN}2
+	local P2P_SUBSYS=$P2P_NVMET/subsystems/$P2P_NQN
+	local P2P_NS=$P2P_SUBSYS/namespaces/1
+
+	"$@"
+}
+
+add_subsystem()
+{
+	mkdir "$P2P_SUBSYS" && echo 1 > "$P2P_SUBSYS"/attr_allow_any_host &&
+		add_namespace 1 "$1" "$2" && p2p_link_port
+}
+
+remove_subsystem()
+{
+	timeout "$P2P_LIMIT" nvme disconnect -n "$P2P_NQN" > /dev/null
+	p2p_unlink_port
+	remove_namespace 1 && rmdir "$P2P_SUBSYS"
+}
+
+# Each has a drive of its own; the memory is the same provider's.
+two_subsystems()
+{
+	local number result=0
+
+	host 1 && second_subsystem add_subsystem "$(p2p_disk drive1)" "$small" &&
+		second_subsystem host 2 || result=1
+	for number in 1 2; do
+		modest $number && [[ $(served_by_host $number) == 100 ]] || result=1
+	done
+	second_subsystem remove_subsystem && hosts_leave && return $result
+}
+
 # Each command that nvmet allocates a buffer for leaves one event, which says where it is.
 traced()
 {
@@ -384,7 +420,7 @@ p2p_has_dma_bios || p2p_skip_all "this kernel does not count, share or choose"
 big=$(p2p_device p2pmem0)
 small=$(p2p_device p2pmem1)
 far=$(p2p_device far)
-ktap_set_plan 14
+ktap_set_plan 15
 if ! { p2p_insmod p2pmem_provider && load_two_nics &&
        p2p_add_target "$(p2p_disk drive0)" && P2P_ADDR=$ADDR2 p2p_add_port 2 &&
        p2p_set_provider "$small"; }; then
@@ -394,6 +430,7 @@ fi
 result "two hosts on two NICs" two_nics
 result "four hosts come and go" hosts_come_and_go
 result "two namespaces on different drives and providers" two_namespaces
+result "two subsystems on one provider" two_subsystems
 result "TCP beside RDMA" tcp_beside_rdma
 result "data in the capsule" in_capsule
 result "a greedy and a modest host" short_of_memory greedy_and_modest

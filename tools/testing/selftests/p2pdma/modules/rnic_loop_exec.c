@@ -265,7 +265,8 @@ static enum rnic_verdict rnic_start_message(struct rnic_qp *qp)
 	if (ret)
 		return RNIC_END;
 
-	if (qp->unreachable || !rnic_engage(qp, qp->attr.dest_qp_num))
+	if (qp->unreachable || READ_ONCE(rnic_unplugged) ||
+	    !rnic_engage(qp, qp->attr.dest_qp_num))
 		return RNIC_NO_ANSWER;
 
 	switch (op->wqe->opcode) {

@@ -64,6 +64,10 @@ bool rnic_fail_read;
 module_param_named(fail_read, rnic_fail_read, bool, 0644);
 MODULE_PARM_DESC(fail_read, "Fail the next RDMA READ, then reset this parameter (default: 0)");
 
+bool rnic_unplugged;
+module_param_named(unplugged, rnic_unplugged, bool, 0644);
+MODULE_PARM_DESC(unplugged, "No message arrives, as if the cable were unplugged (default: 0)");
+
 /* Protects rnic_devs, which has one for each network device that is in use */
 static DEFINE_MUTEX(rnic_lock);
 static struct rnic_dev *rnic_devs[RNIC_MAX_DEVS];

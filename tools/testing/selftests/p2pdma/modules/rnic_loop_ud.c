@@ -97,7 +97,8 @@ enum rnic_verdict rnic_ud_start(struct rnic_qp *qp)
 	if (rnic_gather(qp, &op->src, 0))
 		return RNIC_END;
 
-	if (!rnic_is_own_gid(qp->ibqp.device, &wqe->av.dgid))
+	if (READ_ONCE(rnic_unplugged) ||
+	    !rnic_is_own_gid(qp->ibqp.device, &wqe->av.dgid))
 		return RNIC_END;
 	if (!rnic_engage(qp, wqe->remote_qpn) || !rnic_take_recv(op))
 		return RNIC_END;

@@ -167,6 +167,17 @@ control_resume()
 	control_rate "$1" 0
 }
 
+# link_error DEVICE: a fatal one on the link to it, which its port reports
+control_link_error()
+{
+	local answer
+
+	[[ $(control_made "$1") =~ ,bus=([a-z0-9_.-]+) ]] ||
+		{ echo "error no device '$1'"; return; }
+	answer=$(monitor_line "pcie_aer_inject_error ${BASH_REMATCH[1]} DLP")
+	if [[ $answer == *"OK id:"* ]]; then echo ok; else echo "$answer"; fi
+}
+
 control_serve()
 {
 	local number command name argument plugged=0
