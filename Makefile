@@ -12,6 +12,10 @@ help:
 	@echo '                     data races, a build after each patch'
 	@echo 'make check-more      only what check-all adds to check'
 	@echo 'make soak            devices that come and go, for SOAK_MINUTES (60)'
+	@echo 'make blktests        the block and nvme groups of blktests, base and series'
+	@echo '                     (ALL=1: also those that take long)'
+	@echo 'make bench           measure base and series: build/bench/report.html'
+	@echo '                     (QUICK=1: in minutes)'
 	@echo 'make setup           install the Debian packages that are missing'
 	@echo 'make tree            patches/ and the new files -> build/linux'
 	@echo 'make export          commits in build/linux -> patches/ and new files'
@@ -62,6 +66,14 @@ check-more: setup
 soak: setup
 	@scripts/check.sh soak
 
+bench: tree
+	@scripts/setup.sh bench
+	@scripts/bench.sh
+
+blktests: tree
+	@scripts/setup.sh blktests
+	@scripts/blktests.sh $(if $(ALL),all)
+
 clean:
 	@scripts/tree.sh clean
 
@@ -69,4 +81,4 @@ distclean:
 	@scripts/tree.sh distclean
 
 .PHONY: help setup tree export series kernel demo shell lint check check-all \
-	check-more soak clean distclean
+	check-more soak bench blktests clean distclean

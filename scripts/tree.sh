@@ -361,7 +361,7 @@ do_clean() {
 # Only what is ours: CACHE may name a directory with other things in it.
 do_distclean() {
 	do_clean
-	rm -rf "$CACHE"/{base.git,kernels,tests,ccache,checkpatch,qemu,apt} \
+	rm -rf "$CACHE"/{base.git,kernels,tests,ccache,checkpatch,qemu,apt,blktests,blktests.git} \
 		"$CACHE"/*.lock "$CACHE/$BASE_PACKAGE"_*.deb
 	rmdir --ignore-fail-on-non-empty "$CACHE"
 }

@@ -105,8 +105,12 @@ drive_has_recovered()
 recovers() # COMMAND...: meanwhile
 {
 	p2p_mark_log
-	[[ $(p2p_ask link_error drive0) == ok ]] && "$@" &&
-		p2p_wait "$P2P_LIMIT" drive_has_recovered
+	[[ $(p2p_ask link_error drive0) == ok ]] || return
+	if drive_has_recovered; then
+		ktap_print_msg "too late: the drive has recovered"
+		return 1
+	fi
+	"$@" && p2p_wait "$P2P_LIMIT" drive_has_recovered
 }
 
 drive_link_error()
@@ -114,7 +118,7 @@ drive_link_error()
 	timed "link error at the drive" recovers true
 }
 
-# What is in flight holds the provider until the drive is back.
+# I/O in flight holds the provider until the drive is back.
 provider_waited_for_link()
 {
 	recovers timed_write "provider unbound, link error" "$provider" \
@@ -194,15 +198,15 @@ provider_pulled()
 # taken ADDRESS NAME: by vfio-pci, and given back
 taken()
 {
-	local device=/sys/bus/pci/devices/$1
+	local device=/sys/bus/pci/devices/$1 status=0
 
-	modprobe vfio-pci && write vfio-pci "$device"/driver_override &&
-		timed_write "$2" "$1" "$device"/driver/unbind &&
+	modprobe vfio-pci && write vfio-pci "$device"/driver_override || return
+	timed_write "$2" "$1" "$device"/driver/unbind &&
 		write "$1" /sys/bus/pci/drivers_probe &&
 		[[ $(readlink "$device"/driver) == */vfio-pci ]] &&
-		write "" "$device"/driver_override &&
-		write "$1" /sys/bus/pci/drivers/vfio-pci/unbind &&
-		write "$1" /sys/bus/pci/drivers_probe
+		write "$1" /sys/bus/pci/drivers/vfio-pci/unbind || status=1
+	write "" "$device"/driver_override && write "$1" /sys/bus/pci/drivers_probe &&
+		return $status
 }
 
 provider_taken()
@@ -534,7 +538,7 @@ if [[ $P2PDMA_TOPOLOGY ]] || grep -qsw flr "$pci"/reset_method; then
 	DRIVE+=(drive_flr)
 fi
 # Without an IOMMU, vfio-pci takes no device.
-if [[ -e $pci/iommu_group ]]; then
+if [[ -e $pci/iommu_group ]] && modprobe -n vfio-pci 2> /dev/null; then
 	UNNOTICED+=(provider_taken)
 	NOTICED+=(drive_taken)
 fi

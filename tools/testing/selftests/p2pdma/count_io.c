@@ -3,21 +3,25 @@
  * Direct I/O to a block device, one at a time, with a marker after each for
  * whoever counts the instructions: see qemu/insn_count.c.
  *
- *   count_io DEVICE read|write BYTES COUNT [address|pages]
+ *   count_io DEVICE read|write BYTES COUNT [address|pages|DEPTH]
  *
- * With the last argument, a module submits the bio (see modules/dma_bio_ctl.h):
- * p2pmem by DMA address, or pages of system memory.
+ * With "address" or "pages", a module submits the bio (see
+ * modules/dma_bio_ctl.h): p2pmem by DMA address, or pages of system memory.
+ * With a depth, so many are in flight at a time, and only the mean means
+ * something.
  *
  * Writes overwrite the beginning of the device.
  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "dma_bio_lib.h"
@@ -25,6 +29,7 @@
 
 #define WARM_UP		100	/* until all caches on the way are filled */
 #define POSITIONS	64
+#define MAX_DEPTH	256
 
 struct load {
 	int fd;
@@ -146,6 +151,53 @@ static void run(struct load *load, unsigned int count)
 	insn_marker(INSN_MARKER_END);
 }
 
+static void submit(struct load *load, aio_context_t context, struct iocb *cb,
+		   unsigned int i)
+{
+	*cb = (struct iocb) {
+		.aio_fildes = load->fd,
+		.aio_lio_opcode = load->write ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD,
+		.aio_buf = (uintptr_t)load->buffer,
+		.aio_nbytes = load->bytes,
+		.aio_offset = i % POSITIONS * load->bytes,
+	};
+	if (syscall(SYS_io_submit, context, 1, &cb) != 1)
+		err(1, "io_submit");
+}
+
+static struct iocb *complete(struct load *load, aio_context_t context)
+{
+	struct io_event event;
+
+	if (syscall(SYS_io_getevents, context, 1, 1, &event, NULL) != 1)
+		err(1, "io_getevents");
+	if ((size_t)event.res != load->bytes)
+		errx(1, "I/O: result %jd", (intmax_t)event.res);
+	return (struct iocb *)(uintptr_t)event.obj;
+}
+
+static void run_deep(struct load *load, unsigned int count, unsigned int depth)
+{
+	struct iocb cbs[MAX_DEPTH], *cb;
+	aio_context_t context = 0;
+	unsigned int i;
+
+	if (syscall(SYS_io_setup, depth, &context))
+		err(1, "io_setup");
+	for (i = 0; i < depth; i++)
+		submit(load, context, &cbs[i], i);
+	for (i = 0; i < WARM_UP + count; i++) {
+		if (i == WARM_UP)
+			insn_marker(INSN_MARKER_START);
+		cb = complete(load, context);
+		submit(load, context, cb, i);
+		if (i >= WARM_UP)
+			insn_marker(INSN_MARKER_SAMPLE);
+	}
+	insn_marker(INSN_MARKER_END);
+	syscall(SYS_io_destroy, context);
+}
+
 static void prepare_bio(struct load *load, const char *device, bool pages)
 {
 	if (!dma_bio_load() ||
@@ -162,20 +214,28 @@ static void prepare_bio(struct load *load, const char *device, bool pages)
 int main(int argc, char **argv)
 {
 	struct load load = { };
+	unsigned int count, depth;
 
 	if (argc < 5 || argc > 6)
-		errx(1, "usage: count_io DEVICE read|write BYTES COUNT [address|pages]");
+		errx(1, "usage: count_io DEVICE read|write BYTES COUNT [address|pages|DEPTH]");
 	load.write = !strcmp(argv[2], "write");
 	load.bytes = strtoul(argv[3], NULL, 0);
-	if (argc == 6) {
+	count = strtoul(argv[4], NULL, 0);
+	depth = argc == 6 ? strtoul(argv[5], NULL, 0) : 1;
+	if (!depth) {
 		prepare_bio(&load, argv[1], !strcmp(argv[5], "pages"));
-		run(&load, strtoul(argv[4], NULL, 0));
+		run(&load, count);
 		return 0;
 	}
+	if (depth > MAX_DEPTH)
+		errx(1, "a depth of %u at most", MAX_DEPTH);
 	load.fd = open(argv[1], O_RDWR | O_DIRECT);
 	if (load.fd < 0)
 		err(1, "%s", argv[1]);
 	load.buffer = scattered_buffer(load.bytes);
-	run(&load, strtoul(argv[4], NULL, 0));
+	if (depth > 1)
+		run_deep(&load, count, depth);
+	else
+		run(&load, count);
 	return 0;
 }

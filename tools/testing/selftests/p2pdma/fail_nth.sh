@@ -214,13 +214,22 @@ is_connected()
 
 # --- a host with protection information, which is in system memory ---
 
+# sweep_pi_io CHECK: what the target takes for it, and what its transport does
+sweep_pi_io()
+{
+	sweep nvmet_req_init nvmet_ is_intact "$1" &&
+		sweep nvmet_rdma_cm_handler nvmet_rdma_ is_intact "$1"
+}
+
 sweep_host_pi()
 {
+	local status=0
+
 	p2p_add_pi_target "$(p2p_disk formats 1)" && p2p_set_provider "$provider" &&
-		p2p_connect && sweep nvmet_req_init nvmet_ is_intact serves &&
-		p2p_set_provider 0 && p2p_wait "$P2P_LIMIT" p2p_find_remote &&
-		sweep nvmet_req_init nvmet_ is_intact is_intact && p2p_disconnect &&
-		p2p_remove_target
+		p2p_connect && sweep_pi_io serves && p2p_set_provider 0 &&
+		p2p_wait "$P2P_LIMIT" p2p_find_remote && sweep_pi_io is_intact || status=1
+	p2p_is_disconnected || p2p_disconnect || return
+	p2p_remove_pi_target && return $status
 }
 
 # --- by DMA address, without a target ---

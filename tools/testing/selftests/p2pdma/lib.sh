@@ -331,6 +331,23 @@ p2p_format()
 	return 1
 }
 
+# p2p_partition DISK: its first partition has 16 MiB, and begins after 1 MiB
+p2p_partition()
+{
+	{
+		head -c 446 /dev/zero
+		printf '\0\0\0\0\203\0\0\0\0\010\0\0\0\200\0\0'
+		head -c 48 /dev/zero
+		printf '\125\252'
+	} | dd of="$1" bs=512 conv=notrunc 2> /dev/null &&
+		blockdev --rereadpt "$1" && p2p_wait 10 test -b "$1"p1
+}
+
+p2p_unpartition()
+{
+	dd if=/dev/zero of="$1" bs=512 count=1 2> /dev/null && blockdev --rereadpt "$1"
+}
+
 # p2p_disk_is_there NAME
 p2p_disk_is_there()
 {
@@ -361,7 +378,7 @@ p2p_add_port()
 	echo "$P2P_ADDR" > "$port"/addr_traddr
 	echo "$P2P_PORT" > "$port"/addr_trsvcid
 	[[ $P2P_TRANSPORT != rdma ]] || echo "$P2P_INLINE" > "$port"/param_inline_data_size
-	echo "$P2P_PI" > "$port"/param_pi_enable
+	((!P2P_PI)) || echo 1 > "$port"/param_pi_enable || return
 	p2p_link_port "$number"
 }
 
@@ -384,7 +401,7 @@ p2p_add_target()
 	p2p_load_transport || return
 	mkdir "$P2P_SUBSYS" || return
 	echo 1 > "$P2P_SUBSYS"/attr_allow_any_host
-	echo "$P2P_PI" > "$P2P_SUBSYS"/attr_pi_enable
+	((!P2P_PI)) || echo 1 > "$P2P_SUBSYS"/attr_pi_enable || return
 	mkdir "$P2P_NS" || return
 	echo -n "$1" > "$P2P_NS"/device_path
 	p2p_add_port 1
@@ -423,11 +440,17 @@ p2p_set_up_target()
 	p2p_set_up_disk "$1" && p2p_set_provider "$2" && p2p_connect
 }
 
-# p2p_add_pi_target DISK: instead of the one that was removed. The drive gets protection
-# information from the host, instead of making it.
+# p2p_add_pi_target DISK: the host of this target supplies protection information. There
+# must be no other target.
 p2p_add_pi_target()
 {
 	rmmod rnic_loop && p2p_load_rnic integrity=1 && P2P_PI=1 p2p_add_target "$1"
+}
+
+# Other tests want an ordinary network card.
+p2p_remove_pi_target()
+{
+	p2p_remove_target && rmmod rnic_loop
 }
 
 p2p_remove_target()

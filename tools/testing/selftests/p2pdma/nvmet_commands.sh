@@ -63,6 +63,20 @@ do_verified_load()
 	p2p_verify
 }
 
+# write_tuples PRINFO: with a wrong guard, and checks as the command asks for
+write_tuples()
+{
+	nvme write "$remote" -s 0 -c $((BLOCKS - 1)) -z $((BLOCKS * lba)) -d /tmp/data \
+		-y $((BLOCKS * 8)) -M /tmp/tuples --prinfo="$1"
+}
+
+# Neither the host, nor the card, nor the target looks at it, so the drive must.
+do_bad_guard()
+{
+	new_data && head -c $((BLOCKS * 8)) /dev/zero > /tmp/tuples &&
+		! write_tuples 4 && write_tuples 0 && do_block_write
+}
+
 do_write_fua()
 {
 	do_write --force-unit-access
@@ -176,7 +190,7 @@ table()
 
 	drive=$2
 	shift 2
-	lba=$(< "/sys/block/${drive##*/}"/queue/logical_block_size)
+	lba=$(blockdev --getss "$drive")
 	echo -n "$drive" > "$P2P_NS"/device_path
 	if ! { p2p_set_provider "$provider" && p2p_connect; }; then
 		ktap_print_msg "cannot export $drive"
@@ -207,12 +221,16 @@ with_reservations()
 
 with_host_pi()
 {
-	local disk
+	local disk result=0
 
 	disk=$(p2p_disk formats $PROTECTED)
 	p2p_remove_target && p2p_add_pi_target "$disk" || return
 	table host-PI "$disk" block_read=p2pmem block_write=p2pmem verified_load=p2pmem \
-		flush=nowhere && ((host_metadata == 8))
+		bad_guard=p2pmem flush=nowhere && ((host_metadata == 8)) || result=1
+	# Its blocks have other numbers on the drive, which are in the tuples.
+	p2p_partition "$disk" && table partition+PI "$disk"p1 block_read=p2pmem \
+		block_write=p2pmem verified_load=p2pmem || result=1
+	p2p_unpartition "$disk" && p2p_remove_pi_target && return $result
 }
 
 four_k_blocks()
@@ -244,7 +262,11 @@ if ((has_dma_bios)); then
 		"$(p2p_disk formats $ZONED_PROTECTED)" "${ZONES[@]}"
 	ktap_test_result "metadata that the CPU makes" table other-metadata \
 		"$(p2p_disk formats $OPAQUE)" read=metadata write=metadata flush=nowhere
-	ktap_test_result "protection information of the host" with_host_pi
+	if [[ -e $P2P_SUBSYS/attr_pi_enable ]]; then
+		ktap_test_result "protection information of the host" with_host_pi
+	else
+		ktap_test_skip "protection information: set CONFIG_BLK_DEV_INTEGRITY"
+	fi
 else
 	# The CPU would have to protect data in the BAR.
 	for what in "protection information" "zones with protection information" \
@@ -253,5 +275,5 @@ else
 	done
 	ktap_test_skip "protection information of the host: nvme-rdma crashes with it"
 fi
-p2p_remove_target
+[[ ! -d $P2P_SUBSYS ]] || p2p_remove_target
 ktap_finished

@@ -131,6 +131,7 @@ clean_up()
 	hosts_disconnect
 	[[ ! -d $P2P_SUBSYS/namespaces/2 ]] || remove_namespace 2
 	[[ ! -d $P2P_NVMET/ports/3 ]] || p2p_remove_port 3
+	[[ ! -d ${P2P_SUBSYS}2 ]] || second_subsystem remove_subsystem
 	set_namespace p2pmem="$small" p2pmem_min=0 p2pmem_max=0
 }
 
@@ -355,7 +356,7 @@ two_namespaces()
 	hosts_leave && remove_namespace 2 && return $result
 }
 
-# second_subsystem COMMAND...: what it does is for another one than usual
+# second_subsystem COMMAND...: run the command for the second subsystem
 second_subsystem()
 {
 	local P2P_NQN=${P2P_NQN}2
@@ -378,15 +379,19 @@ remove_subsystem()
 	remove_namespace 1 && rmdir "$P2P_SUBSYS"
 }
 
-# Each has a drive of its own; the memory is the same provider's.
+# Each has a drive of its own; the memory is the same provider's, at the same time.
 two_subsystems()
 {
-	local number result=0
+	local number other result=0
 
 	host 1 && second_subsystem add_subsystem "$(p2p_disk drive1)" "$small" &&
 		second_subsystem host 2 || result=1
+	modest 2 &
+	other=$!
+	modest 1 || result=1
+	wait $other || result=1
 	for number in 1 2; do
-		modest $number && [[ $(served_by_host $number) == 100 ]] || result=1
+		[[ $(served_by_host $number) == 100 ]] || result=1
 	done
 	second_subsystem remove_subsystem && hosts_leave && return $result
 }

@@ -353,28 +353,15 @@ churned()
 
 # --- partitions ---
 
-# A DOS partition table with one of 16 MiB at 1 MiB
-write_partition_table()
-{
-	{
-		head -c 446 /dev/zero
-		printf '\0\0\0\0\203\0\0\0\0\010\0\0\0\200\0\0'
-		head -c 48 /dev/zero
-		printf '\125\252'
-	} | dd of="$1" bs=512 conv=notrunc 2> /dev/null &&
-		blockdev --rereadpt "$1"
-}
-
 # partition_of DISK: exported instead of it
 partition_of()
 {
 	local disk=$1 part=$1p1 status=0
 
-	unuse && write_partition_table "$disk" && p2p_wait 10 test -b "$part" || return
+	unuse && p2p_partition "$disk" || return
 	use "$part" && transfers && blockdev --flushbufs "$disk" &&
 		cmp -n $((8 << 20)) "$part" "$disk" 0 $((1 << 20)) || status=1
-	unuse && dd if=/dev/zero of="$disk" bs=512 count=1 2> /dev/null &&
-		blockdev --rereadpt "$disk" && use "$disk" && return $status
+	unuse && p2p_unpartition "$disk" && use "$disk" && return $status
 }
 
 # --- a host with two paths to the target ---

@@ -157,9 +157,10 @@ struct rnic_pi {
  * @ibmr:	what the RDMA core sees
  * @pd:		protection domain; @ibmr has it only after it was published
  * @max_pages:	capacity of @pages and @mapped, or of @pi and @pi_mapped
+ * @max_data:	how much of @pi is for data
  * @mapped:	pages of the last ib_map_mr_sg(), not yet registered
  * @nr_mapped:	number of entries used in @mapped
- * @pi_mapped:	the same of the last ib_map_mr_sg_pi(), instead of @mapped
+ * @pi_mapped:	what the last ib_map_mr_sg_pi() mapped, not yet registered
  * @valid:	may be accessed
  * @everything:	all memory by its DMA address, without bounds
  * @key:	the key with the consumer's low byte
@@ -178,6 +179,7 @@ struct rnic_mr {
 	struct ib_mr		ibmr;
 	struct ib_pd		*pd;
 	u32			max_pages;
+	u32			max_data;
 	u64			*mapped;
 	u32			nr_mapped;
 	struct rnic_pi		*pi_mapped;

@@ -105,10 +105,15 @@ struct ib_mr *rnic_alloc_mr(struct ib_pd *ibpd, enum ib_mr_type mr_type,
 struct ib_mr *rnic_alloc_mr_integrity(struct ib_pd *ibpd, u32 max_data_sg,
 				      u32 max_meta_sg)
 {
+	struct ib_mr *ibmr;
+
 	if (max_data_sg > RNIC_MAX_MR_PAGES || max_meta_sg > RNIC_MAX_MR_PAGES)
 		return ERR_PTR(-EINVAL);
 
-	return rnic_new_mr(ibpd, max_data_sg + max_meta_sg, rnic_alloc_pi);
+	ibmr = rnic_new_mr(ibpd, max_data_sg + max_meta_sg, rnic_alloc_pi);
+	if (!IS_ERR(ibmr))
+		to_rnic_mr(ibmr)->max_data = max_data_sg;
+	return ibmr;
 }
 
 /* The RDMA core takes a device without this for one without kernel verbs. */

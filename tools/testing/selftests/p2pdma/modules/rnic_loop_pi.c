@@ -4,8 +4,7 @@
  *
  * On the wire, each block of data is followed by its PI; in memory, data and PI
  * are apart. The device passes PI on: it neither generates nor strips it, nor
- * does it compare it with the data, which only the copy engine sees. The drive
- * does.
+ * does it check it, because only the copy engine sees the data.
  */
 #include <linux/slab.h>
 #include <linux/t10-pi.h>
@@ -43,7 +42,7 @@ int rnic_map_mr_sg_pi(struct ib_mr *ibmr, struct scatterlist *data_sg,
 
 	if (data_offset || meta_offset)
 		return -EOPNOTSUPP;
-	if (data_nents + meta_nents > mr->max_pages)
+	if (data_nents > mr->max_data || meta_nents > mr->max_pages - mr->max_data)
 		return -ENOMEM;
 
 	pi->nr_data = data_nents;
@@ -67,18 +66,21 @@ int rnic_pi_register(struct rnic_mr *mr)
 	const struct ib_sig_domain *mem = &mr->ibmr.sig_attrs->mem;
 	const struct ib_sig_domain *wire = &mr->ibmr.sig_attrs->wire;
 	struct rnic_pi *pi = mr->pi_mapped;
-	u64 len, meta_len;
+	u64 len, blocks;
+	u32 rest;
 
 	/* The consumer may set the attributes after it has mapped the memory. */
 	if (mem->sig_type != IB_SIG_TYPE_T10_DIF ||
 	    wire->sig_type != IB_SIG_TYPE_T10_DIF ||
-	    wire->sig.dif.pi_interval != mem->sig.dif.pi_interval)
+	    wire->sig.dif.pi_interval != mem->sig.dif.pi_interval ||
+	    !mem->sig.dif.pi_interval)
 		return -EINVAL;
 
 	pi->block = mem->sig.dif.pi_interval;
 	len = rnic_pi_bytes(pi->seg, pi->nr_data);
-	meta_len = mr->ibmr.length - len;
-	if (div_u64(len, pi->block) * sizeof(struct t10_pi_tuple) != meta_len)
+	blocks = div_u64_rem(len, pi->block, &rest);
+	if (rest ||
+	    len + blocks * sizeof(struct t10_pi_tuple) != mr->ibmr.length)
 		return -EINVAL;
 
 	swap(mr->pi, mr->pi_mapped);

@@ -69,6 +69,12 @@ control_count()
 		     }'
 }
 
+# owners START:END:OWNER,...: for insn_count.c
+control_owners()
+{
+	tr ',:' '\n ' <<< "$1" > "$work/owners" && echo ok
+}
+
 # monitor JSON: tell QEMU, print its answer.  Skip its events, and the answers to what
 # run.sh asks on the same channel.
 monitor()

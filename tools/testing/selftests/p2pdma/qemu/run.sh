@@ -34,6 +34,7 @@ usage()
 	                     their backtraces (default: every report is a failure)
 	  --count            count instructions for the tests that ask for it:
 	                     emulation and one processor, whatever there is
+	  --profile FILE     also where they were executed, see insn_count.c
 	  --log DIR          keep console.log, output.log, result.log, qemu.log
 	  --keep             keep the run's working directory
 	  --shell            a shell in the guest instead of tests, without time limit
@@ -64,6 +65,7 @@ parse_option()
 	--var) vars+=("$2") ;;
 	--workdir) base=$2 ;;
 	--functions) functions=$2 ;;
+	--profile) profile=$2 count=1 ;;
 	--log) log=$2 ;;
 	*) die "unknown option '$1', see --help" ;;
 	esac
@@ -245,6 +247,7 @@ skip()
 prepare_count()
 {
 	count_args=(-plugin "$work/insn_count.so,out=$work/insns")
+	[[ ! $profile ]] || count_args[-1]+=",profile=$profile,owners=$work/owners"
 	"${CC:-gcc}" -O2 -shared -fPIC -o "$work/insn_count.so" \
 		"$here/insn_count.c" || die "cannot build insn_count.c"
 	qemu-system-x86_64 -M none -accel tcg -nodefaults -display none \
@@ -329,7 +332,7 @@ cmdline=(console=ttyS0 ignore_loglevel printk.devkmsg=on panic=-1 oops=panic
 	 nvme_core.multipath=N)
 kernel='' tests_dir='' topology=switch limit=180 mem=1024 smp=2 append=''
 base=${TMPDIR:-/tmp}/p2pdma-qemu.$UID log='' keep='' shell='' count='' work=''
-functions='' vars=() tests=() count_args=() qemu_status=0
+functions='' profile='' vars=() tests=() count_args=() qemu_status=0
 
 parse "$@"
 check
