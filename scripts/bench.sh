@@ -28,8 +28,7 @@ fi
 guest() {
 	local name=$1 tree=$2 topology=$3 test=$4 parameters=$5 status=0
 	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.sh" \
-		--kernel "$(readlink -e "$BUILD/kernel-$tree-test")" \
-		--tests "$(readlink -e "$BUILD/tests-series-test")" \
+		--kernel "${KERNELS[$tree]}" --tests "$TESTS" \
 		--topology "$topology" --timeout 900 --append "nokaslr $parameters" \
 		"${@:6}" "$test" >"$RAW/$name.out" 2>&1 || status=$?
 	case $status in
@@ -63,6 +62,8 @@ runs() {
 	done
 }
 
+# They stay what they are, whatever is built meanwhile.
+declare -A KERNELS=([base]=${KERNEL_BASE:-} [series]=${KERNEL_SERIES:-})
 if [ "${1:-}" = count ]; then
 	read -ra words <<<"$2"
 	# This status keeps xargs from going on.
@@ -72,6 +73,11 @@ fi
 "$SCRIPTS/kernel.sh" build base test
 "$SCRIPTS/kernel.sh" build series test
 "$SCRIPTS/kernel.sh" tests series test
+for tree in base series; do
+	KERNELS[$tree]=$(readlink -e "$BUILD/kernel-$tree-test")
+done
+TESTS=$(readlink -e "$BUILD/tests-series-test")
+export TESTS KERNEL_BASE=${KERNELS[base]} KERNEL_SERIES=${KERNELS[series]}
 rm -rf "$BENCH"
 mkdir -p "$RAW"
 # Two guests at a time: that does not change the number of instructions.

@@ -66,18 +66,38 @@ unreachable()
 		p2p_set_provider "$far"
 }
 
+# refused_backend PATH REASON
+refused_backend()
+{
+	local status=0
+
+	echo 0 > "$P2P_NS"/enable
+	echo -n "$1" > "$P2P_NS"/device_path
+	refused_enable "peer-to-peer DMA is not supported by $2" \
+		p2p_set_provider "$provider" || status=1
+	echo -n "$drive" > "$P2P_NS"/device_path
+	return "$status"
+}
+
 no_dma_device()
 {
 	local status=0
 
 	modprobe null_blk nr_devices=1 || return
-	echo 0 > "$P2P_NS"/enable
-	echo -n /dev/nullb0 > "$P2P_NS"/device_path
-	refused_enable "peer-to-peer DMA is not supported by the driver of /dev/nullb0" \
-		p2p_set_provider "$provider" || status=1
-	echo -n "$drive" > "$P2P_NS"/device_path
+	refused_backend /dev/nullb0 "the driver of /dev/nullb0" || status=1
 	rmmod null_blk || status=1
 	return "$status"
+}
+
+# The file system may know no direct I/O.
+file()
+{
+	local status=0
+
+	echo 0 > "$P2P_NS"/enable
+	truncate -s 1M /tmp/backend && echo 1 > "$P2P_NS"/buffered_io || return
+	refused_backend /tmp/backend "non-block device namespaces" || status=1
+	echo 0 > "$P2P_NS"/buffered_io && return $status
 }
 
 rebound()
@@ -171,7 +191,7 @@ p2p_require_tools ip
 provider=$(p2p_device p2pmem0)
 far=$(p2p_device far)
 drive=$(p2p_disk drive0)
-ktap_set_plan 11
+ktap_set_plan 12
 p2p_set_up_disk "$drive" || ktap_exit_fail_msg "cannot set up the target"
 
 ktap_test_result "registered and published" registered
@@ -184,6 +204,7 @@ else
 	ktap_test_skip "provider out of reach: every device is in reach here"
 fi
 ktap_test_result "block device that does no DMA" no_dma_device
+ktap_test_result "file" file
 ktap_test_result "unbound and bound again" rebound
 ktap_test_result "unpublished" unpublished
 if p2p_has_dma_bios; then
