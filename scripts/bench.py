@@ -215,7 +215,8 @@ def target_table(results, workload, what="target"):
                     mode, f"{direction} {size_name(size)}",
                     with_spread(results, base, what), with_spread(results, series, what),
                     change(results.median(base, what), results.median(series, what)),
-                    with_spread(results, system, what) if system in results.runs else "",
+                    with_spread(results, system, what)
+                    if system != series and system in results.runs else "",
                 ])
     return ["IOMMU", "I/O", "base, pages", "series, addresses", "change",
             "series, system memory"], rows

@@ -164,7 +164,7 @@ do_unclaimed() {
 		created_by "$PATCHES/$name" | cut -d' ' -f2
 	done >"$tmp/claimed"
 	git -C "$TOP" ls-files --cached --others --exclude-standard -- \
-		':!/base' ':!/scripts' ':!/patches' ':!/.ci' \
+		':!/base' ':!/scripts' ':!/measurements' ':!/patches' ':!/.ci' \
 		':(exclude,top,glob)*' | grep -vxFf "$tmp/claimed" || true
 }
 

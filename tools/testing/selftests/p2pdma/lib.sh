@@ -216,15 +216,16 @@ p2p_port_is_off()
 }
 
 # p2p_unplug NAME: press the attention button, then turn the slot's power off instead of
-# waiting the five seconds in which the button can be pressed again.
+# waiting the five seconds in which the button can be pressed again. On a slow machine
+# these are over before; then turning it off is an error.
 p2p_unplug()
 {
 	local port slot
 
 	port=$(p2p_port "$1") && slot=$(p2p_slot "$1") &&
-		[[ $(p2p_ask unplug "$1") == ok ]] &&
-		timeout "$P2P_LIMIT" bash -c "echo 0 > $slot/power" &&
-		p2p_wait "$P2P_LIMIT" p2p_port_is_off "$port"
+		[[ $(p2p_ask unplug "$1") == ok ]] || return
+	timeout "$P2P_LIMIT" bash -c "echo 0 > $slot/power"
+	p2p_wait "$P2P_LIMIT" p2p_port_is_off "$port"
 }
 
 # p2p_is_pulled NAME PORT: is the device gone, and has the kernel finished removing it?

@@ -29,7 +29,7 @@ rootfs_tools()
 # Any library that changes rewrites ld.so.cache.
 rootfs_key()
 {
-	stat -Lc '%n %s %Y' "$@" /etc/ld.so.cache "$here/rootfs.sh" |
+	{ stat -Lc '%n %s %Y' "$@" /etc/ld.so.cache; cat "$here/rootfs.sh"; } |
 		sha256sum | cut -c1-16
 }
 
@@ -161,7 +161,8 @@ rootfs_static()
 	mapfile -t tools <<< "$tools"
 	archive=$cache/tools-$(rootfs_key "${tools[@]}").cpio
 	if [[ ! -s $archive ]]; then
-		rm -f "$cache"/tools-*.cpio
+		# Another run may use a different one.
+		find "$cache" -name 'tools-*.cpio' -mtime +0 -delete
 		root=$(mktemp -d "$cache/root.XXXXXX") || return
 		mapfile -t unused < <(rootfs_unused "${tools[@]}")
 		rootfs_stubs "$root.stubs" "${unused[@]}"
