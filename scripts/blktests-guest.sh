@@ -13,15 +13,15 @@ share() {
 }
 
 make_root() {
-	mkdir -p /upper /lower
+	mkdir -p /upper /lower /new
 	mount -t devtmpfs none /dev
 	share root /lower ro,cache=loose
 	mount -t tmpfs none /upper
-	mkdir -p /upper/root/usr/lib /upper/work
-	cp -a /lib/modules /upper/root/usr/lib/
-	mount -t overlay -o lowerdir=/lower,upperdir=/upper/root,workdir=/upper/work none /root
-	share blktests /root/mnt/blktests ro,cache=loose
-	share run /root/mnt/run rw
+	mkdir -p /upper/files/usr/lib /upper/work
+	cp -a /lib/modules /upper/files/usr/lib/
+	mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work none /new
+	share blktests /new/mnt/blktests ro,cache=loose
+	share run /new/mnt/run rw
 }
 
 mount_all() {
@@ -98,5 +98,5 @@ tests)
 	sleep 1000 ;;
 *)
 	make_root
-	exec switch_root /root /bin/sh /mnt/run/guest.sh tests ;;
+	exec switch_root /new /bin/sh /mnt/run/guest.sh tests ;;
 esac

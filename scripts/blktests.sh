@@ -109,14 +109,14 @@ config() {
 }
 
 initramfs() {
-	rm -rf "$tmp/root"
-	mkdir -p "$tmp/root/bin" "$tmp/root/dev"
-	cp "$(command -v busybox)" "$tmp/root/bin"
-	cp "$SCRIPTS/blktests-guest.sh" "$tmp/root/init"
-	cp -r "$1/lib" "$tmp/root"
-	busybox --list | sed "s|.*|$tmp/root/bin/&|" | grep -v /busybox$ |
+	rm -rf "$tmp/initramfs"
+	mkdir -p "$tmp/initramfs/bin" "$tmp/initramfs/dev"
+	cp "$(command -v busybox)" "$tmp/initramfs/bin"
+	cp "$SCRIPTS/blktests-guest.sh" "$tmp/initramfs/init"
+	cp -r "$1/lib" "$tmp/initramfs"
+	busybox --list | sed "s|.*|$tmp/initramfs/bin/&|" | grep -v /busybox$ |
 		xargs -n 1 ln -s busybox
-	(cd "$tmp/root" && find . | cpio -o -H newc -R 0:0 --quiet) >"$tmp/initrd"
+	(cd "$tmp/initramfs" && find . | cpio -o -H newc -R 0:0 --quiet) >"$tmp/initrd"
 }
 
 # share TAG DIRECTORY [OPTION]

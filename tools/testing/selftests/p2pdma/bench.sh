@@ -56,7 +56,8 @@ owners()
 tell_owners()
 {
 	sort /proc/kallsyms > /tmp/symbols
-	p2p_ask owners "$(owners | paste -sd,)" > /dev/null
+	[[ $(p2p_ask owners "$(owners | paste -sd,)") == ok ]] ||
+		ktap_exit_fail_msg "cannot tell whose code is whose"
 	awk '$2 ~ /[tT]/ { print "# text: " $1, $3, $4 }' /tmp/symbols
 }
 

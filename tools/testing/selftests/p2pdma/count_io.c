@@ -215,20 +215,24 @@ int main(int argc, char **argv)
 {
 	struct load load = { };
 	unsigned int count, depth;
+	bool pages, address;
 
 	if (argc < 5 || argc > 6)
 		errx(1, "usage: count_io DEVICE read|write BYTES COUNT [address|pages|DEPTH]");
+	pages = argc == 6 && !strcmp(argv[5], "pages");
+	address = argc == 6 && !strcmp(argv[5], "address");
 	load.write = !strcmp(argv[2], "write");
 	load.bytes = strtoul(argv[3], NULL, 0);
 	count = strtoul(argv[4], NULL, 0);
-	depth = argc == 6 ? strtoul(argv[5], NULL, 0) : 1;
-	if (!depth) {
-		prepare_bio(&load, argv[1], !strcmp(argv[5], "pages"));
+	if (pages || address) {
+		prepare_bio(&load, argv[1], pages);
 		run(&load, count);
 		return 0;
 	}
-	if (depth > MAX_DEPTH)
-		errx(1, "a depth of %u at most", MAX_DEPTH);
+	depth = argc == 6 ? strtoul(argv[5], NULL, 0) : 1;
+	if (!depth || depth > MAX_DEPTH)
+		errx(1, "%s: not \"address\", \"pages\" or a depth of 1 to %u",
+		     argv[5], MAX_DEPTH);
 	load.fd = open(argv[1], O_RDWR | O_DIRECT);
 	if (load.fd < 0)
 		err(1, "%s", argv[1]);

@@ -216,8 +216,8 @@ p2p_port_is_off()
 }
 
 # p2p_unplug NAME: press the attention button, then turn the slot's power off instead of
-# waiting the five seconds in which the button can be pressed again. On a slow machine
-# these are over before; then turning it off is an error.
+# waiting the five seconds in which the button can be pressed again. On a slow machine it
+# may be off by then, which makes the attempt an error.
 p2p_unplug()
 {
 	local port slot

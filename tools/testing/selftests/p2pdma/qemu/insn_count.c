@@ -62,22 +62,29 @@ static unsigned int owner_of(uint64_t vaddr)
 	return 0;
 }
 
+/* There is nobody to return an error to. */
+static void give_up(const char *why)
+{
+	fprintf(stderr, "insn_count: %s: %s\n", owners_path, why);
+	exit(1);
+}
+
 static void read_owners(void)
 {
 	FILE *file = fopen(owners_path, "r");
 	struct range *r;
 
-	nr_ranges = 0;
-	while (file && nr_ranges < MAX_RANGES) {
+	for (nr_ranges = 0; file && nr_ranges < MAX_RANGES; nr_ranges++) {
 		r = &ranges[nr_ranges];
 		if (fscanf(file, "%" SCNx64 " %" SCNx64 " %u", &r->start,
 			   &r->end, &r->owner) != 3)
 			break;
-		if (r->owner < MAX_OWNERS)
-			nr_ranges++;
+		if (r->owner >= MAX_OWNERS)
+			give_up("an owner's number is too high");
 	}
-	if (file)
-		fclose(file);
+	if (!nr_ranges || !feof(file))
+		give_up("no owners, too many, or not as they should be");
+	fclose(file);
 }
 
 static void start_profile(void)
