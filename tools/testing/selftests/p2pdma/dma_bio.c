@@ -470,14 +470,6 @@ FIXTURE(long_command)
 	char threshold[16];
 };
 
-/* An IOMMU that translates limits commands to what it is fast for. */
-static bool may_be_short(void)
-{
-	const char *topology = getenv("P2PDMA_TOPOLOGY");
-
-	return !topology || !strncmp(topology, "iommu", strlen("iommu"));
-}
-
 FIXTURE_SETUP(long_command)
 {
 	const char *missing = dma_bio_missing();
@@ -487,9 +479,6 @@ FIXTURE_SETUP(long_command)
 	if (!dma_bio_device(LONG_DRIVE))
 		SKIP(return, "no device " LONG_DRIVE);
 	ASSERT_TRUE(bench_open(&self->b, LONG_DRIVE, NULL));
-	if (dma_bio_limit(&self->b.env, "max_sectors_kb") < LONG >> 10 &&
-	    may_be_short())
-		SKIP(return, "the drive takes no commands of 3 MiB");
 	ASSERT_TRUE(set_threshold("0", self->threshold,
 				  sizeof(self->threshold)));
 }

@@ -31,7 +31,7 @@ devices()
 	NIC=rnic0
 	ADDRESS=$P2P_ADDR
 	DRIVE=$(p2p_disk drive0)
-	cd "$DIR" || return
+	SELFTESTS=$DIR
 }
 
 # run_block NUMBER: in this shell, because blocks change the directory and set variables
@@ -40,6 +40,7 @@ run_block()
 	local line
 
 	while read -r line; do
+		[[ $line != DISK=* ]] || line="DISK=$remote"
 		eval "$line" < /dev/null > /tmp/line.log 2>&1 && continue
 		ktap_print_msg "failed: $line"
 		p2p_log output /tmp/line.log
@@ -64,6 +65,16 @@ serves()
 	p2p_verify && (($(p2p_stat requests) >= 128)) && p2p_logged "using p2pmem on"
 }
 
+# measure.sh has measured I/O, and all of it was served from p2pmem.
+measured()
+{
+	p2p_log measured /tmp/p2pmem.csv
+	awk -F , '
+		NR == 1 { n = NF; next }
+		NF != n || $7 <= 0 || $9 <= 0 || $10 <= 0 || $12 <= 0 || $13 != 100 { bad = 1 }
+		END { exit bad || NR != 3 }' /tmp/p2pmem.csv
+}
+
 # Where nvme-cli is a package, its installation does this.
 name_host()
 {
@@ -81,9 +92,10 @@ if ! { p2p_insmod p2pmem_provider && p2p_load_rnic; }; then
 	ktap_exit_fail_msg "cannot load the modules"
 fi
 name_host
+export P2P_SECONDS=1 P2P_SIZES=4096	# to measure.sh
 write_blocks /tmp/guide
 last=$(find /tmp/guide -type f | wc -l)
-ktap_set_plan $((last + 1))
+ktap_set_plan $((last + 2))
 p2p_mark_log
 ktap_test_result "block 1: $(head -n 1 /tmp/guide/1), and others" devices
 for ((block = 2; block <= last; block++)); do
@@ -93,5 +105,7 @@ for ((block = 2; block <= last; block++)); do
 		ktap_test_result "what is set up serves a host" serves
 	fi
 	ktap_test_result "block $block: $(head -n 1 /tmp/guide/$block)" $run $block
+	! grep -q measure.sh /tmp/guide/$block ||
+		ktap_test_result "what was measured was served from p2pmem" measured
 done
 ktap_finished

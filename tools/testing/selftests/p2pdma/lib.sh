@@ -471,7 +471,7 @@ p2p_find_remote()
 	uuid=$(< "$P2P_NS"/device_uuid)
 	for dir in /sys/block/nvme*; do
 		# The paths of a multipath disk have no device of their own.
-		if [[ -e $dir/uuid && $(< "$dir"/uuid) == "$uuid" &&
+		if [[ $(cat "$dir"/uuid 2> /dev/null) == "$uuid" &&
 		      -b /dev/${dir##*/} ]]; then
 			# shellcheck disable=SC2034 # for the tests
 			remote=/dev/${dir##*/}

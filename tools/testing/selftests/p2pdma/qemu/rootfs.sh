@@ -7,8 +7,8 @@
 # to one run.
 
 rootfs_required=(bash busybox fio kmod nvme)
-rootfs_optional=(addpart awk cmp dd delpart dmsetup ip lspci od rdma setpci stat
-		 strace taskset timeout trace-cmd)
+rootfs_optional=(addpart awk cmp dd delpart dmsetup getconf ip lspci od rdma setpci
+		 stat strace taskset timeout trace-cmd)
 
 rootfs_tools()
 {
