@@ -8,6 +8,8 @@ help:
 	@echo 'make demo            show peer-to-peer I/O in an emulated machine'
 	@echo 'make demo BASELINE=1 the same on the unpatched kernel'
 	@echo 'make check           all tests that take minutes; results in build/log'
+	@echo 'make test T=nvmet.sh [TOPO=bridge] [KERNEL=test] [SEED=n]'
+	@echo '                     one test, or several, and what they print'
 	@echo 'make check-all       also the debug kernel in all topologies, failing allocations,'
 	@echo '                     data races, a build after each patch'
 	@echo 'make check-more      only what check-all adds to check'
@@ -57,6 +59,9 @@ lint: series
 check: setup
 	@scripts/check.sh
 
+test: tree
+	@scripts/check.sh test
+
 check-all: setup
 	@scripts/check.sh all
 
@@ -80,5 +85,5 @@ clean:
 distclean:
 	@scripts/tree.sh distclean
 
-.PHONY: help setup tree export series kernel demo shell lint check check-all \
+.PHONY: help setup tree export series kernel demo shell lint check test check-all \
 	check-more soak bench blktests clean distclean

@@ -216,7 +216,10 @@ static u32 dma_test_ref_max_bytes(const struct queue_limits *lim,
 		sector_t sector)
 {
 	u32 block = lim->physical_block_size / SECTOR_SIZE;
-	u32 max = min_not_zero(lim->max_hw_sectors, lim->max_user_sectors), n;
+	u32 max = lim->max_dma_addr_sectors ?
+		  min_not_zero(lim->max_dma_addr_sectors,
+			       lim->max_user_sectors) : lim->max_sectors;
+	u32 n;
 
 	if (lim->chunk_sectors)
 		max = min_t(u64, max, lim->chunk_sectors -
@@ -290,11 +293,13 @@ static void dma_test_rnd_limits(struct dma_test *f, struct drive *d)
 					  dma_test_rnd_below_power(f, 22),
 	};
 
-	lim.max_user_sectors = dma_test_one_in(f, 2) ? lim.max_hw_sectors :
-		PAGE_SECTORS + dma_test_rnd_below_power(f, 22);
+	lim.max_user_sectors = lim.max_hw_sectors;
 	if (dma_test_one_in(f, 2))
-		lim.max_map_sectors = PAGE_SECTORS +
-				      dma_test_rnd_below_power(f, 12);
+		lim.max_dma_addr_sectors = PAGE_SECTORS +
+					   dma_test_rnd_below_power(f, 22);
+	if (dma_test_one_in(f, 4))
+		lim.max_user_sectors = PAGE_SECTORS +
+				       dma_test_rnd_below_power(f, 22);
 	if (dma_test_one_in(f, 2))
 		lim.chunk_sectors = f->block / SECTOR_SIZE *
 				    (8 + dma_test_rnd_below_power(f, 12));

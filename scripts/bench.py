@@ -22,6 +22,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import matplotlib
+from page import page
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend was chosen)
@@ -234,7 +235,7 @@ def target_table(results, workload, what="target"):
 def work_table(results):
     rows = []
     for mode in results.modes:
-        for workload in ("p2pmem", "head"):
+        for workload in ("p2pmem", "head", "raid0"):
             for size in (4096, 1048576):
                 for tree in TREES:
                     key = (tree, mode, workload, "read", size)
@@ -432,6 +433,8 @@ def sections(results, large, raw):
            None)
     yield ("Target's instructions per I/O, multipath head", target_table(results, "head"),
            None)
+    yield ("Target's instructions per I/O, raid0 of two drives, chunks of 64 KiB",
+           target_table(results, "raid0"), None)
     yield ("Where the target's instructions go", top_table(results),
            [plot_stack(results, 4096), plot_stack(results, 131072)])
     yield "Work for mapping, calls per I/O on the target's path", work_table(results), None
@@ -463,13 +466,9 @@ def to_markdown(parts, about):
 
 
 STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
-       padding: 0 1rem; color: CanvasText; background: Canvas; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+table { font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
-td, th { padding: .15rem .6rem; border-bottom: 1px solid #8884; text-align: right;
-         white-space: nowrap; }
+td, th { text-align: right; white-space: nowrap; }
 td:nth-child(-n+2), th:nth-child(-n+2) { text-align: left; }
 svg { max-width: 46rem; height: auto; display: block; margin: 1rem 0; }
 """
@@ -479,17 +478,13 @@ def to_html(parts, about):
     def cells(row, tag):
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in row) + "</tr>"
 
-    out = ["<!DOCTYPE html><html lang=en><meta charset=utf-8>",
-           "<meta name=viewport content='width=device-width, initial-scale=1'>",
-           "<title>Peer-to-peer DMA by address: measurements</title>",
-           f"<style>{STYLE}</style><h1>What the series changes, measured</h1>"]
-    out += [f"<p>{html.escape(text)}" for text in (about, METHOD, NOT_SHOWN)]
+    out = [f"<p>{html.escape(text)}" for text in (about, METHOD, NOT_SHOWN)]
     for title, (header, rows), plots in parts:
         out.append(f"<h2>{html.escape(title)}</h2>")
         out += map(inline, plots or [])
         out.append("<div class=wide><table>" + cells(header, "th") +
                    "".join(cells(row, "td") for row in rows) + "</table></div>")
-    return "\n".join(out) + "</html>\n"
+    return page("What the series changes, measured", STYLE, "\n".join(out))
 
 
 def write_data(results, large, directory):

@@ -55,8 +55,8 @@ runs() {
 				[ $tree = base ] || parts+=+drive
 				echo "$tree.$name.$boot $tree $topology $parts $parameters"
 			done
-			# The base cannot serve a head from peer-to-peer memory.
-			echo "series.$name.$boot-head series $topology head" \
+			# The base cannot serve these from peer-to-peer memory.
+			echo "series.$name.$boot-stack series $topology head+raid0" \
 				"nvme_core.multipath=Y $parameters"
 		done
 	done

@@ -2,7 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0
 # Run all tests and say how each went.  "check.sh all" adds the slow ones,
 # "check.sh more" runs the slow ones alone, "check.sh soak" one of them for
-# SOAK_MINUTES.
+# SOAK_MINUTES.  "check.sh test" shows what the tests T print in the topology TOPO,
+# on the kernel KERNEL: test, debug, kcsan or base.
+#
+# SEED repeats what is random.  Without it a plain check has the same each time, and
+# all others have another.
+#
+# The results stay in build/results, one directory for each run, with its logs.
 #
 # The last line is "N passed, N failed, N skipped"; the exit status is 1 if
 # one failed.  Whatever cannot be built or started has failed.
@@ -139,6 +145,7 @@ debug_cycles=4
 debug_rounds=1	# of what nvmet_events.sh repeats
 debug_timeout=1800
 guest_options() {
+	[ -z "$seed" ] || echo --var "P2P_SEED=$seed"
 	case $1 in
 	*-kcsan) echo --functions "$BUILD/series-functions" ;;&
 	*-debug*|*-kcsan) echo --timeout $debug_timeout --mem 2048 --var P2P_LIMIT=300 \
@@ -161,11 +168,20 @@ run_guest() {
 report() {
 	local details=
 	[ "$1" != FAIL ] || details=$(show_errors "$3" 2>&1) || true
-	echo "$1" >>"$tmp/verdicts"
+	printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$(realpath "${3:-/dev/null}")" "$again" \
+		>>"$RESULTS/verdicts"
 	: >"$reported"
 	echo "$1 $2${details:+
 $details
-log: $3}"
+log: $3${again:+
+again: $again}}"
+}
+
+# command_for TEST FLAVOUR TOPOLOGY PARAMETERS: how to run it again
+command_for() {
+	local kernel=${2#series-}
+	[ "$2" != base-test ] || kernel=base
+	echo "make test T=$1 TOPO=$3 KERNEL=$kernel${4:+ APPEND=\"$4\"}"
 }
 
 # no_skips NAME FLAVOUR LOG: on a patched kernel nothing is skipped but what may be
@@ -182,7 +198,7 @@ no_skips() {
 # and names what else is wrong.  Kernel parameters have values, tests have not.
 guest() {
 	local name=$1 flavour=$2 topology=$3 log=$LOGS/$1.log status=0
-	local word what verdict rest tests=() parameters=() failed=0
+	local word what verdict rest tests=() parameters=() failed=0 again=
 	for word in "${@:4}"; do
 		if [[ $word = *=* ]]; then parameters+=("$word"); else tests+=("$word"); fi
 	done
@@ -193,11 +209,13 @@ guest() {
 	done
 	while read -r _ what verdict rest; do
 		what=${what%:}
+		again=$(command_for "$what" "$flavour" "$topology" "${parameters[*]}")
 		# Only the unpatched kernel lacks what a test needs.
 		[[ $verdict != SKIP || $flavour != series-* ]] || verdict=FAIL
 		report "$verdict" "${what%.sh}-${name#*-} $rest" "$log"
 		[ "$verdict" != FAIL ] || failed=1
 	done < <(grep '^run: ' "$log")
+	again=$(command_for "\"${tests[*]}\"" "$flavour" "$topology" "${parameters[*]}")
 	[[ $failed = 1 || $status = 0 || $status = 4 ]] || report FAIL "$name" "$log"
 	no_skips "$name" "$flavour" "$log"
 }
@@ -282,6 +300,34 @@ beside() {
 	END
 }
 
+# One guest, with its output on the terminal
+one_guest() {
+	local flavour=series-${KERNEL:-test} topology=${TOPO:-bridge} test tests all=()
+	[ "${KERNEL:-}" != base ] || flavour=base-test
+	read -ra tests <<<"${T:-}"
+	"$SCRIPTS/kernel.sh" build "${flavour%%-*}" "${flavour#*-}"
+	"$SCRIPTS/kernel.sh" tests "${flavour%%-*}" "${flavour#*-}"
+	mapfile -t all < <(sed 's/.*://' "$BUILD/tests-$flavour/kselftest-list.txt")
+	[ ${#tests[@]} != 0 ] || die "T names no test" "there are: ${all[*]}"
+	for test in "${tests[@]}"; do
+		[[ " ${all[*]} " = *" $test "* ]] ||
+			die "T=$test: no such test" "there are: ${all[*]}"
+	done
+	run_guest test "$flavour" "$topology" \
+		"$(parameters "$topology" "$(guest_of "${tests[0]}")") ${APPEND:-}" "${tests[@]}"
+}
+
+# A directory for the results of this run, with its logs; five of them are kept.
+make_results() {
+	RESULTS=$BUILD/results/$(date -u +%Y%m%d-%H%M%S)
+	mkdir -p "$RESULTS/log"
+	rm -rf "$LOGS"
+	ln -s "$(realpath --relative-to="$BUILD" "$RESULTS/log")" "$LOGS"
+	: >"$RESULTS/verdicts"
+	find "$BUILD/results" -mindepth 1 -maxdepth 1 | sort -r | tail -n +6 |
+		xargs -r -d '\n' rm -rf
+}
+
 # Last, run what nothing else must disturb.
 run_items() {
 	local queue=$tmp/queue lane lanes
@@ -363,12 +409,21 @@ soak() {
 	done
 }
 
-count() { grep -cx "$1" "$tmp/verdicts" || true; }
+count() { cut -f1 "$RESULTS/verdicts" | grep -cx "$1" || true; }
 
-[[ ${1:-} =~ ^(all|more|soak)?$ ]] || die "$1: not all, more, or soak"
+[[ ${1:-} =~ ^(all|more|soak|test)?$ ]] || die "$1: not all, more, soak, or test"
 [[ ${SOAK_MINUTES:-60} =~ ^[1-9][0-9]*$ ]] ||
 	die "SOAK_MINUTES=$SOAK_MINUTES: not a number of minutes"
+[[ ${SEED:-1} =~ ^[1-9][0-9]{0,8}$ ]] || die "SEED=$SEED: not a number above 0"
+seed=${SEED:-}
+[ $# != 0 ] || seed=${SEED:-1}
+if [ "${1:-}" = test ]; then
+	one_guest
+	exit
+fi
 make_tmp
+make_results
+again=
 declare -A ready
 exec 8>/dev/null
 show=1
@@ -383,6 +438,7 @@ if [ "$(count FAIL)" = 0 ]; then
 	'') build_kernels; run_items ;;
 	esac
 fi
+"$SCRIPTS/results.py" "$RESULTS" && echo "results: $RESULTS/index.html"
 failed=$(count FAIL)
 echo "$(count PASS) passed, $failed failed, $(count SKIP) skipped"
 [ "$failed" = 0 ]

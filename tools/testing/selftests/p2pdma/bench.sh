@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Instructions of the kernel for each I/O over nvmet-rdma, from p2pmem and from system
-# memory, by size; also through a multipath head, and of a drive alone. It only counts; to
-# judge, compare two kernels. With qemu/run.sh --profile, also where they are executed,
-# and for whom: the host, the emulated network card, the target, or the system.
+# memory, by size; also through a multipath head or raid0, and of a drive alone. It only
+# counts; to judge, compare two kernels. With qemu/run.sh --profile, also where they are
+# executed, and for whom: the host, the emulated network card, the target, or the system.
 #
-# P2P_BENCH says what to count, joined by +: transport, deep (32 at a time), head, drive,
-# ordinary (what has nothing to do with p2pmem).
+# P2P_BENCH says what to count, joined by +: transport, deep (32 at a time), head, raid0,
+# drive, ordinary (what has nothing to do with p2pmem).
 
 # shellcheck source=lib.sh
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
@@ -141,8 +141,20 @@ bench_head()
 	tear_down
 }
 
+# Its chunks have 64 KiB.
+bench_raid0()
+{
+	p2p_make_array raid0 131072 "$(p2p_disk drive0)" "$(p2p_disk drive1)" ||
+		ktap_exit_fail_msg "cannot make an array"
+	set_up "/dev/$array"
+	tell_owners
+	rows raid0 "$remote"
+	tear_down
+	p2p_remove_array
+}
+
 ktap_print_header
-p2p_require drive0 drive2 p2pmem0 engine
+p2p_require drive0 drive1 drive2 p2pmem0 engine
 p2p_require_counter
 provider=$(p2p_device p2pmem0)
 plan=0
@@ -151,7 +163,7 @@ for part in $BENCH; do
 	transport) plan=$((plan + 4 * $(wc -w <<< "$SIZES"))) ;;
 	deep) plan=$((plan + 4)) ;;
 	drive|ordinary) plan=$((plan + 8)) ;;
-	head) plan=$((plan + 2 * $(wc -w <<< "$SIZES"))) ;;
+	head|raid0) plan=$((plan + 2 * $(wc -w <<< "$SIZES"))) ;;
 	*) ktap_exit_fail_msg "P2P_BENCH: what is $part?" ;;
 	esac
 done

@@ -529,16 +529,23 @@ static const struct shape long_lists[] = {
 	{ 192, 0, LONG / 192, 20480 },
 };
 
+/* Behind an IOMMU, nvme takes fewer segments than the last one has. */
+static unsigned int nr_long_lists(struct bench *b)
+{
+	return ARRAY_SIZE(long_lists) -
+	       (dma_bio_limit(&b->env, "max_segments") < 192);
+}
+
 TEST_F_TIMEOUT(long_command, write, SECONDS)
 {
 	EXPECT_TRUE(all_work(&self->b, written_at_once, long_lists,
-			     ARRAY_SIZE(long_lists)));
+			     nr_long_lists(&self->b)));
 }
 
 TEST_F_TIMEOUT(long_command, read, SECONDS)
 {
 	EXPECT_TRUE(all_work(&self->b, read_back_at_once, long_lists,
-			     ARRAY_SIZE(long_lists)));
+			     nr_long_lists(&self->b)));
 }
 
 #define NR_MERGE	16

@@ -65,14 +65,26 @@ serves()
 	p2p_verify && (($(p2p_stat requests) >= 128)) && p2p_logged "using p2pmem on"
 }
 
-# measure.sh has measured I/O, and all of it was served from p2pmem.
+# measured FILE LINES: measure.sh has measured I/O, and all of it was served from p2pmem.
 measured()
 {
-	p2p_log measured /tmp/p2pmem.csv
-	awk -F , '
+	p2p_log measured "$1"
+	awk -F , -v lines="$2" '
 		NR == 1 { n = NF; next }
 		NF != n || $7 <= 0 || $9 <= 0 || $10 <= 0 || $12 <= 0 || $13 != 100 { bad = 1 }
-		END { exit bad || NR != 3 }' /tmp/p2pmem.csv
+		END { exit bad || NR != lines }' "$1"
+}
+
+measured_writes()
+{
+	P2P_SIZES=65536 "$DIR"/measure.sh -w "$remote" > /tmp/written.csv &&
+		measured /tmp/written.csv 5
+}
+
+keeps_local_drive()
+{
+	! "$DIR"/measure.sh -w "$DRIVE" 2> /tmp/refused.log &&
+		grep -q "not written to" /tmp/refused.log
 }
 
 # Where nvme-cli is a package, its installation does this.
@@ -95,7 +107,7 @@ name_host
 export P2P_SECONDS=1 P2P_SIZES=4096	# to measure.sh
 write_blocks /tmp/guide
 last=$(find /tmp/guide -type f | wc -l)
-ktap_set_plan $((last + 2))
+ktap_set_plan $((last + 4))
 p2p_mark_log
 ktap_test_result "block 1: $(head -n 1 /tmp/guide/1), and others" devices
 for ((block = 2; block <= last; block++)); do
@@ -105,7 +117,11 @@ for ((block = 2; block <= last; block++)); do
 		ktap_test_result "what is set up serves a host" serves
 	fi
 	ktap_test_result "block $block: $(head -n 1 /tmp/guide/$block)" $run $block
-	! grep -q measure.sh /tmp/guide/$block ||
-		ktap_test_result "what was measured was served from p2pmem" measured
+	if grep -q measure.sh /tmp/guide/$block; then
+		ktap_test_result "what was measured was served from p2pmem" \
+			measured /tmp/p2pmem.csv 3
+		ktap_test_result "measured writes" measured_writes
+		ktap_test_result "a local drive is not written to" keeps_local_drive
+	fi
 done
 ktap_finished

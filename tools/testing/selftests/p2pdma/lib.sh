@@ -319,6 +319,50 @@ p2p_head_disk()
 	return 1
 }
 
+# p2p_add_member DISK [SLOT]: to the array $md; without a slot it is a spare
+p2p_add_member()
+{
+	local member=$md/dev-${1##*/}
+
+	echo "$(< "/sys/block/${1##*/}"/dev)" > "$md"/new_dev &&
+		echo $((sectors / 2)) > "$member"/size || return
+	[[ ! $2 ]] || echo "$2" > "$member"/slot
+}
+
+# p2p_make_array LEVEL SECTORS DISK...: sets $array, $md and $sectors
+p2p_make_array()
+{
+	local level=$1 slot=0 disk
+
+	sectors=$2
+	shift 2
+	# A name is not free at once when its array has gone.
+	array=md_$level$RANDOM
+	modprobe md-mod && modprobe "$level" || return
+	echo "$array" > /sys/module/md_mod/parameters/new_array || return
+	md=/sys/block/$array/md
+	echo "$level" > "$md"/level && echo none > "$md"/metadata_version &&
+		echo $# > "$md"/raid_disks || return
+	[[ $level == raid1 ]] || echo 65536 > "$md"/chunk_size || return
+	[[ $level != raid10 ]] || echo $((1 << 8 | 2)) > "$md"/layout || return
+	for disk; do
+		p2p_add_member "$disk" $((slot++)) || return
+	done
+	echo $((sectors / 2)) > "$md"/component_size || return
+	[[ $level == raid0 ]] || echo none > "$md"/resync_start || return
+	echo active > "$md"/array_state
+}
+
+p2p_remove_array()
+{
+	p2p_wait 10 p2p_clear_array
+}
+
+p2p_clear_array()
+{
+	{ echo clear > "$md"/array_state; } 2> /dev/null
+}
+
 # p2p_format DISK METADATA SHIFT [ARGUMENT]...: bytes for each block, and its size
 p2p_format()
 {

@@ -80,6 +80,9 @@ disabled()
 		p2p_end_load
 		p2p_wait "$P2P_LIMIT" p2p_pool_is_free "$provider" || return
 		echo 1 > "$P2P_NS"/enable || return
+		# The unpatched kernel may tell the host too early.
+		((has_dma_bios)) ||
+			echo 1 > "$(p2p_controller)"/rescan_controller || return
 		p2p_wait "$P2P_LIMIT" p2p_find_remote &&
 			p2p_data_is_kept || return
 	done

@@ -49,50 +49,6 @@ failovers()
 		awk '{ n += $1 } END { print n + 0 }'
 }
 
-# add_member DISK [SLOT]: to the array $md; without a slot it is a spare
-add_member()
-{
-	local member=$md/dev-${1##*/}
-
-	echo "$(< "/sys/block/${1##*/}"/dev)" > "$md"/new_dev &&
-		echo $((sectors / 2)) > "$member"/size || return
-	[[ ! $2 ]] || echo "$2" > "$member"/slot
-}
-
-# make_array LEVEL SECTORS DISK...: sets $array, $md and $sectors
-make_array()
-{
-	local level=$1 slot=0 disk
-
-	sectors=$2
-	shift 2
-	# A name is not free at once when its array has gone.
-	array=md_$level$RANDOM
-	modprobe md-mod && modprobe "$level" || return
-	echo "$array" > /sys/module/md_mod/parameters/new_array || return
-	md=/sys/block/$array/md
-	echo "$level" > "$md"/level && echo none > "$md"/metadata_version &&
-		echo $# > "$md"/raid_disks || return
-	[[ $level == raid1 ]] || echo 65536 > "$md"/chunk_size || return
-	[[ $level != raid10 ]] || echo $((1 << 8 | 2)) > "$md"/layout || return
-	for disk; do
-		add_member "$disk" $((slot++)) || return
-	done
-	echo $((sectors / 2)) > "$md"/component_size || return
-	[[ $level == raid0 ]] || echo none > "$md"/resync_start || return
-	echo active > "$md"/array_state
-}
-
-remove_array()
-{
-	p2p_wait 10 clear_array
-}
-
-clear_array()
-{
-	{ echo clear > "$md"/array_state; } 2> /dev/null
-}
-
 # use DISK: export it with peer-to-peer memory, and connect
 use()
 {
@@ -266,7 +222,7 @@ replaced()
 
 recover_with() # DISK
 {
-	add_member "$1" || return
+	p2p_add_member "$1" || return
 	echo recover > "$md"/sync_action
 	p2p_wait "$P2P_LIMIT" is_complete
 }
@@ -469,12 +425,12 @@ on_array()
 
 set_up_array()
 {
-	make_array "$@" && use "/dev/$array"
+	p2p_make_array "$@" && use "/dev/$array"
 }
 
 tear_down_array()
 {
-	unuse && remove_array
+	unuse && p2p_remove_array
 }
 
 # A member that only takes pages
@@ -482,14 +438,14 @@ refuses_member()
 {
 	local result=1
 
-	modprobe null_blk nr_devices=1 gb=1 && make_array raid1 131072 "$drive0" /dev/nullb0 ||
+	modprobe null_blk nr_devices=1 gb=1 && p2p_make_array raid1 131072 "$drive0" /dev/nullb0 ||
 		return
 	echo -n "/dev/$array" > "$P2P_NS"/device_path
 	p2p_mark_log
 	p2p_set_provider "$provider" ||
 		p2p_logged "peer-to-peer DMA is not supported by the driver of /dev/$array" &&
 		result=0
-	remove_array && rmmod null_blk && return $result
+	p2p_remove_array && rmmod null_blk && return $result
 }
 
 # Two domains can allocate the same address.  A drive that is not translated uses the
