@@ -26,7 +26,8 @@ sizes() {
 # that does the DMA.
 may_grow() {
 	case $1 in
-	request_queue|blk_mq_tag_set) echo 8 ;;
+	request_queue) echo 16 ;;
+	blk_mq_tag_set) echo 8 ;;
 	*) echo 0 ;;
 	esac
 }
