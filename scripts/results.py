@@ -77,7 +77,8 @@ def to_junit(items):
 def to_html(items):
     def row(item):
         log = html.escape(item["log"])
-        again = f"<pre>{html.escape(item['again'])}</pre>" if item["verdict"] == "FAIL" else ""
+        again = item["again"] if item["verdict"] == "FAIL" else ""
+        again = again and f"<pre>{html.escape(again)}</pre>"
         return (f"<tr><td class={item['verdict']}>{item['verdict']}<td>"
                 + (f"<a href='{log}'>{html.escape(item['name'])}</a>" if log
                    else html.escape(item["name"]))
