@@ -7,7 +7,7 @@
 help:
 	@echo 'make demo            show peer-to-peer I/O in an emulated machine'
 	@echo 'make demo BASELINE=1 the same on the unpatched kernel'
-	@echo 'make check           all tests that take minutes; results in build/log'
+	@echo 'make check           all tests that take minutes; results in build/results'
 	@echo 'make test T=nvmet.sh [TOPO=bridge] [KERNEL=test] [SEED=n]'
 	@echo '                     one test, or several, and what they print'
 	@echo 'make check-all       also the debug kernel in all topologies, failing allocations,'

@@ -3,7 +3,7 @@
 # Run all tests and say how each went.  "check.sh all" adds the slow ones,
 # "check.sh more" runs the slow ones alone, "check.sh soak" one of them for
 # SOAK_MINUTES.  "check.sh test" shows what the tests T print in the topology TOPO,
-# on the kernel KERNEL: test, debug, kcsan or base.
+# on the kernel KERNEL: test, debug or base.
 #
 # SEED repeats what is random.  Without it a plain check has the same each time, and
 # all others have another.
@@ -181,7 +181,7 @@ again: $again}}"
 command_for() {
 	local kernel=${2#series-}
 	[ "$2" != base-test ] || kernel=base
-	echo "make test T=$1 TOPO=$3 KERNEL=$kernel${4:+ APPEND=\"$4\"}"
+	echo "make test T=$1 TOPO=$3 KERNEL=$kernel${seed:+ SEED=$seed}${4:+ APPEND=\"$4\"}"
 }
 
 # no_skips NAME FLAVOUR LOG: on a patched kernel nothing is skipped but what may be

@@ -23,7 +23,7 @@ FORCE=${FORCE:-}
 # shellcheck source=../base/kernel
 . "$TOP/base/kernel"
 BASE_KERNEL=${BASE_VERSION%%-*}
-mkdir -p "$BUILD" "$LOGS" "$CACHE"
+mkdir -p "$BUILD" "$(realpath -m "$LOGS")" "$CACHE"
 CACHE=$(cd "$CACHE" && pwd)
 
 say() { printf '%s\n' "$*" >&2; }

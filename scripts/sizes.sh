@@ -23,7 +23,7 @@ sizes() {
 }
 
 # may_grow STRUCT: by how many bytes.  A queue, and its tag set, name the device
-# that does the DMA.
+# that does the DMA, and a queue has max_dma_addr_sectors.
 may_grow() {
 	case $1 in
 	request_queue) echo 16 ;;
