@@ -214,6 +214,37 @@ test_groups_and_names() {
 }
 
 # three() changes; of its callers only two() can contain it inlined.
+test_postings() {
+	sandbox
+	local names
+	mapfile -t names <patches/series
+	printf '%s\n' '# Posting first:' "${names[0]}" '' '# Posting rest: two of them' \
+		"${names[@]:1}" >patches/series
+	mkdir patches/covers
+	printf '%s\n' 'Subject: all the rest' '' 'Why.' >patches/covers/rest
+	printf '%s\n' 'From: Zoë Test <test@localhost>' >patches/0000-cover-letter.patch
+	mkdir -p build/linux/scripts
+	printf '#!/bin/sh\necho "$@"\n' >build/linux/scripts/get_maintainer.pl
+	chmod +x build/linux/scripts/get_maintainer.pl
+	tool series rest
+	[ "$(ls build/series-rest | wc -l)" = 4 ]
+	grep -q '^Subject: \[PATCH 0/2\] all the rest$' build/series-rest/0000-*.patch
+	grep -q '/0002-.*patch' build/series-rest/recipients
+	tool series first
+	[ ! -e build/series-first/0000-cover-letter.patch ]
+	fails 'no posting second' tool series second
+	tool postings
+	[ "$(tree_git rev-list --count refs/postings/rest)" = 3 ]
+	# What needs another one has to say so.
+	rm -r build/linux/scripts
+	sed -i 's/^three$/drei/' build/linux/block/a.c
+	add_commit 'block: edit again'
+	FORCE=1 tool export
+	fails 'does not apply' tool postings
+	sed -i '1aNeeds: first' patches/covers/rest
+	tool postings
+}
+
 test_functions() {
 	sandbox
 	cd build/linux

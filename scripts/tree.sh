@@ -5,6 +5,8 @@
 #   tree.sh tree     patches/ and the new files -> build/linux
 #   tree.sh export   build/linux -> patches/ and the new files
 #   tree.sh series   build/linux -> build/series, complete and ready to mail
+#   tree.sh series NAME   one posting of it -> build/series-NAME
+#   tree.sh postings  check that each posting applies on what it needs alone
 #   tree.sh unclaimed  list the new files that belong to no patch
 #   tree.sh clean    remove build/, unless that loses work
 #   tree.sh distclean  remove the cache as well
@@ -20,12 +22,31 @@ TREE=$BUILD/linux
 STATE=$TREE/.git/p2pmem-inputs
 EXPORTED=refs/p2pmem/exported
 COVER=0000-cover-letter.patch
+COVERS=$PATCHES/covers
 
 linux() { git_plain -C "$TREE" "$@"; }
 
 series_names() {
 	[ ! -f "$PATCHES/series" ] || awk '!/^[ \t]*(#|$)/ { print $1 }' \
 		"$PATCHES/series"
+}
+
+# A line "# Posting NAME: ..." in the series file begins those patches of it that are
+# mailed together.  patches/covers/NAME is their cover letter, with the names of the
+# postings that they need, unless NAME is a single patch that needs none.
+posting_names() { sed -n 's/^# Posting \([a-z0-9-]*\):.*/\1/p' "$PATCHES/series"; }
+
+# posting_patches NAME: in order
+posting_patches() {
+	awk -v name="$1" '/^# Posting / { inside = $3 == name ":" }
+		inside && !/^[ \t]*(#|$)/ { print $1 }' "$PATCHES/series"
+}
+
+# posting_needs NAME: in the order in which they apply
+posting_needs() {
+	local needs
+	needs=$(sed -n 's/^Needs: //p' "$COVERS/$1" 2>/dev/null) || true
+	[ -z "$needs" ] || posting_names | grep -xFf <(tr ' ' '\n' <<<"$needs")
 }
 
 # The "MODE PATH" of the files that a patch creates.
@@ -147,14 +168,28 @@ apply_patch() {
 	commit=$(commit_index "patches/$name")
 }
 
-# Sets $commit to the tip of the assembled series.
+# assemble PATCH...: sets $commit to the tip of the assembled series
 assemble() {
 	local name
 	local -x GIT_INDEX_FILE=$tmp/index
 	local -A creator=()
 	commit=$base
 	linux read-tree "$base"
-	for name in $(series_names); do apply_patch "$name"; done
+	for name; do apply_patch "$name"; done
+}
+
+# Each posting on what it needs, and nothing else
+do_postings() {
+	local name patches commit part
+	base=$(head -n 1 "$STATE")
+	for name in $(posting_names); do
+		mapfile -t patches < <(for part in $(posting_needs "$name") "$name"; do
+			posting_patches "$part"
+		done)
+		assemble "${patches[@]}"
+		linux update-ref "refs/postings/$name" "$commit"
+		say "  $name: ${#patches[@]} patches"
+	done
 }
 
 # Print the new files that no patch brings: the series would lack them.
@@ -164,7 +199,7 @@ do_unclaimed() {
 		created_by "$PATCHES/$name" | cut -d' ' -f2
 	done >"$tmp/claimed"
 	git -C "$TOP" ls-files --cached --others --exclude-standard -- \
-		':!/base' ':!/scripts' ':!/measurements' ':!/patches' ':!/.ci' \
+		':!/base' ':!/scripts' ':!/measurements' ':!/mutants' ':!/patches' ':!/.ci' \
 		':(exclude,top,glob)*' | grep -vxFf "$tmp/claimed" || true
 }
 
@@ -183,7 +218,8 @@ do_tree() {
 	check_names
 	inputs >"$tmp/inputs"
 	refuse_to_lose_work
-	assemble
+	# shellcheck disable=SC2046 # names
+	assemble $(series_names)
 	[ -f "$TREE/Makefile" ] || say "  checking out build/linux"
 	[ -z "$FORCE" ] || linux rebase --quit 2>/dev/null || true
 	linux checkout -q ${FORCE:+-f} -B series "$commit"
@@ -370,22 +406,61 @@ do_distclean() {
 # series
 #
 
-# The cover letter with its number, and what changes where.
+# write_cover FILE COUNT FROM TO: with its number, and what changes where
 write_cover() {
-	local count=$1
-	sed -E "0,/^Subject: (\[PATCH[^]]*\] )?/s//Subject: [PATCH $(printf \
-		"%0${#count}d" 0)\/$count] /" "$PATCHES/$COVER"
+	local count=$2
+	sed -E "/^Needs: /d; 0,/^Subject: (\[PATCH[^]]*\] )?/s//Subject: [PATCH $(printf \
+		"%0${#count}d" 0)\/$count] /" "$1"
 	echo
-	linux shortlog "$base..HEAD"
-	linux diff --stat=72 --summary --no-renames "$base" HEAD
+	linux shortlog "$3..$4"
+	linux diff --stat=72 --summary --no-renames "$3" "$4"
 	echo
 	echo "Base: Linux $BASE_KERNEL ($BASE_PACKAGE $BASE_VERSION)"
 }
 
-do_series() {
-	local out=$BUILD/series count args=()
-	base=$(head -n 1 "$STATE")
-	count=$(linux rev-list --count "$base..HEAD")
+# What a cover letter of patches/covers lacks to be a mail
+mail_header() {
+	echo "From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001"
+	sed -n '/^From: /p; /^Date: /p' "$PATCHES/$COVER"
+}
+
+# Whom the kernel's own tool names for the patches in a directory
+recipients() {
+	(cd "$TREE" && scripts/get_maintainer.pl --no-git --no-git-fallback --nofixes \
+		--norolestats "$1"/*.patch) >"$1/recipients"
+}
+
+# The commits FROM..TO of a posting, which follow each other in the series
+posting_range() {
+	local first last
+	first=$(linux log --format='%H %f' "$base..HEAD" | awk -v name="$1" \
+		'substr($2, 1, 60) ".patch" == name { print $1 }')
+	last=$(linux log --format='%H %f' "$base..HEAD" | awk -v name="$2" \
+		'substr($2, 1, 60) ".patch" == name { print $1 }')
+	echo "$first^" "$last"
+}
+
+write_posting() {
+	local out=$BUILD/series-$1 from to patches
+	mapfile -t patches < <(posting_patches "$1")
+	[ "${#patches[@]}" != 0 ] || die "no posting $1 in patches/series" \
+		"there are:" "$(posting_names)"
+	read -r from to < <(posting_range "${patches[0]}" "${patches[-1]}")
+	write_mails "$out" "$from" "$to"
+	recipients "$out"
+	if [ -f "$COVERS/$1" ]; then
+		{
+			mail_header
+			write_cover "$COVERS/$1" "${#patches[@]}" "$from" "$to"
+			posting_needs "$1" | sed 's/^/Needs the posting: /'
+		} >"$out/$COVER"
+	fi
+	say "  build/series-$1: ${#patches[@]} patches, and whom to send them to"
+}
+
+# write_mails DIRECTORY FROM TO
+write_mails() {
+	local args=()
 	if [ -n "${SIGNOFF:-}" ]; then
 		[[ $SIGNOFF =~ ^(.+)\ \<([^\<\>\ ]+@[^\<\>\ ]+)\>$ ]] ||
 			die "SIGNOFF=\"$SIGNOFF\" is not \"Name <address>\""
@@ -393,13 +468,20 @@ do_series() {
 		export GIT_COMMITTER_EMAIL=${BASH_REMATCH[2]}
 		args=(--signoff)
 	fi
-	rm -rf "$out"
+	rm -rf "$1"
+	mkdir -p "$1"
 	linux format-patch -q --no-signature --zero-commit \
-		--full-index --binary --no-renames "${args[@]}" -o "$out" \
-		"$base..HEAD"
-	mkdir -p "$out"
+		--full-index --binary --no-renames "${args[@]}" -o "$1" "$2..$3"
+}
+
+do_series() {
+	local out=$BUILD/series count
+	base=$(head -n 1 "$STATE")
+	if [ -n "${1:-}" ]; then write_posting "$1"; return; fi
+	count=$(linux rev-list --count "$base..HEAD")
+	write_mails "$out" "$base" HEAD
 	if [ -f "$PATCHES/$COVER" ]; then
-		write_cover "$count" >"$out/$COVER"
+		write_cover "$PATCHES/$COVER" "$count" "$base" HEAD >"$out/$COVER"
 	else
 		say "  patches/$COVER is missing: no cover letter"
 	fi
@@ -408,6 +490,6 @@ do_series() {
 
 make_tmp
 case ${1:-} in
-tree|export|series|unclaimed|clean|distclean) "do_$1" ;;
+tree|export|series|postings|unclaimed|clean|distclean) "do_$1" "${@:2}" ;;
 *) die "usage: ${0##*/} COMMAND, see its beginning" ;;
 esac

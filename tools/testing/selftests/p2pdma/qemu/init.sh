@@ -138,6 +138,21 @@ start_kcsan()
 		fail "KCSAN cannot be turned on"
 }
 
+# How often each line was executed, if the kernel was built to count it.  The files have
+# no size until they are read.
+send_coverage()
+{
+	local file
+
+	[[ -e /dev/virtio-ports/p2pdma.coverage ]] || return 0
+	mkdir /tmp/coverage
+	cd /sys/kernel/debug/gcov || fail "the kernel counts no lines"
+	find . -name '*.gcda' | while read -r file; do
+		mkdir -p "/tmp/coverage/${file%/*}" && cat "$file" > "/tmp/coverage/$file"
+	done
+	tar -C /tmp/coverage -cf /dev/virtio-ports/p2pdma.coverage .
+}
+
 mount_all
 name_ports
 exec 8> /dev/virtio-ports/p2pdma.result
@@ -164,5 +179,6 @@ else
 	done
 	mark "tests done"
 	check_leaks
+	send_coverage
 fi
 finish

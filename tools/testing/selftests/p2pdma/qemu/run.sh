@@ -35,7 +35,9 @@ usage()
 	  --count            count instructions for the tests that ask for it:
 	                     emulation and one processor, whatever there is
 	  --profile FILE     also where they were executed, see insn_count.c
-	  --log DIR          keep console.log, output.log, result.log, qemu.log
+	  --log DIR          keep console.log, output.log, result.log, qemu.log, and
+	                     coverage.tar if the kernel directory has gcno
+	  --gdb PORT         wait for a debugger at this TCP port of this machine
 	  --keep             keep the run's working directory
 	  --shell            a shell in the guest instead of tests, without time limit
 
@@ -67,6 +69,7 @@ parse_option()
 	--functions) functions=$2 ;;
 	--profile) profile=$2 count=1 ;;
 	--log) log=$2 ;;
+	--gdb) gdb=$2 ;;
 	*) die "unknown option '$1', see --help" ;;
 	esac
 }
@@ -90,7 +93,7 @@ check_numbers()
 {
 	local number
 
-	for number in "$limit" "$mem" "$smp"; do
+	for number in "$limit" "$mem" "$smp" "${gdb:-1}"; do
 		[[ $number =~ ^[1-9][0-9]{0,5}$ ]] || die "'$number' is not a number"
 	done
 	((mem < 3072)) || die "--mem must be below 3072: the copy engine has 32-bit addresses"
@@ -258,7 +261,7 @@ prepare_count()
 
 make_args()
 {
-	local port console=file,path="$log/console.log"
+	local port ports=(result out ctl) console=file,path="$log/console.log"
 
 	"topology_$topology"
 	[[ -z $shell ]] || console="stdio,signal=off,logfile=$log/console.log"
@@ -275,9 +278,14 @@ make_args()
 		-mon "chardev=qmp,mode=control"
 		-device "virtio-serial-pci,addr=3"
 	)
-	for port in result out ctl; do
+	if [[ -d $kernel/gcno ]]; then
+		args+=(-chardev "file,id=coverage,path=$log/coverage.tar")
+		ports+=(coverage)
+	fi
+	for port in "${ports[@]}"; do
 		args+=(-device "virtserialport,chardev=$port,name=p2pdma.$port")
 	done
+	[[ ! $gdb ]] || args+=(-gdb "tcp:127.0.0.1:$gdb" -S)
 	args+=("${topo_args[@]}" "${count_args[@]}")
 }
 
@@ -332,7 +340,7 @@ cmdline=(console=ttyS0 ignore_loglevel printk.devkmsg=on panic=-1 oops=panic
 	 nvme_core.multipath=N)
 kernel='' tests_dir='' topology=switch limit=180 mem=1024 smp=2 append=''
 base=${TMPDIR:-/tmp}/p2pdma-qemu.$UID log='' keep='' shell='' count='' work=''
-functions='' profile='' vars=() tests=() count_args=() qemu_status=0
+functions='' profile='' gdb='' vars=() tests=() count_args=() qemu_status=0
 
 parse "$@"
 check
