@@ -10,10 +10,14 @@ help:
 	@echo 'make check           all tests that take minutes; results in build/results'
 	@echo 'make test T=nvmet.sh [TOPO=bridge] [KERNEL=test] [SEED=n]'
 	@echo '                     one test, or several, and what they print'
+	@echo 'make gdb T=nvmet.sh [TOPO=bridge]'
+	@echo '                     the same, in a guest that waits for a debugger'
 	@echo 'make check-all       also the debug kernel in all topologies, failing allocations,'
 	@echo '                     data races, a build after each patch'
 	@echo 'make check-more      only what check-all adds to check'
 	@echo 'make soak            devices that come and go, for SOAK_MINUTES (60)'
+	@echo 'make coverage        which lines of the series the tests execute'
+	@echo 'make mutants         break the series in many places: do the tests notice?'
 	@echo 'make blktests        the block and nvme groups of blktests, base and series'
 	@echo '                     (ALL=1: also those that take long)'
 	@echo 'make bench           measure base and series: build/bench/report.html'
@@ -22,7 +26,8 @@ help:
 	@echo 'make tree            patches/ and the new files -> build/linux'
 	@echo 'make export          commits in build/linux -> patches/ and new files'
 	@echo 'make series          the complete mails in build/series'
-	@echo '                     (SIGNOFF="Name <address>" signs them off)'
+	@echo '                     (SERIES=<posting>: those of one posting, for one list;'
+	@echo '                     SIGNOFF="Name <address>" signs them off)'
 	@echo 'make kernel          build the patched kernel: build/kernel-series-test'
 	@echo 'make shell           a shell in the emulated machine'
 	@echo 'make lint            static checks of what the series touches'
@@ -42,7 +47,7 @@ export:
 	@scripts/tree.sh export
 
 series: tree
-	@scripts/tree.sh series
+	@scripts/tree.sh series $(SERIES)
 
 kernel: tree
 	@scripts/kernel.sh build series test
@@ -62,6 +67,10 @@ check: setup
 test: tree
 	@scripts/check.sh test
 
+gdb: tree
+	@scripts/setup.sh gdb
+	@scripts/check.sh gdb
+
 check-all: setup
 	@scripts/check.sh all
 
@@ -70,6 +79,12 @@ check-more: setup
 
 soak: setup
 	@scripts/check.sh soak
+
+coverage: setup
+	@scripts/check.sh coverage
+
+mutants: tree
+	@scripts/mutants.sh
 
 bench: tree
 	@scripts/setup.sh bench
@@ -85,5 +100,5 @@ clean:
 distclean:
 	@scripts/tree.sh distclean
 
-.PHONY: help setup tree export series kernel demo shell lint check test check-all \
-	check-more soak bench blktests clean distclean
+.PHONY: help setup tree export series kernel demo shell lint check test gdb check-all \
+	check-more soak coverage mutants bench blktests clean distclean

@@ -978,7 +978,62 @@ static void dma_test_integrity(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, bio_integrity_action(bio) & BI_ACT_CHECK);
 	bio_uninit(bio);
 }
+
+/* A stack protects data if all of its members do, in whatever order they come. */
+static void dma_test_stack_integrity(struct kunit *test)
+{
+	struct queue_limits *lim = kunit_kcalloc(test, 3, sizeof(*lim), GFP_KERNEL);
+	int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, lim);
+	for (i = 0; i < 4; i++) {
+		memset(lim, 0, 3 * sizeof(*lim));
+		if (i & 1)
+			lim[1].integrity.flags = BLK_INTEGRITY_DEVICE_PROTECTS;
+		if (i & 2)
+			lim[2].integrity.flags = BLK_INTEGRITY_DEVICE_PROTECTS;
+		KUNIT_EXPECT_TRUE(test, queue_limits_stack_integrity(&lim[0], &lim[1]));
+		KUNIT_EXPECT_TRUE(test, queue_limits_stack_integrity(&lim[0], &lim[2]));
+		KUNIT_EXPECT_EQ(test, i == 3, !!(lim[0].integrity.flags &
+						 BLK_INTEGRITY_DEVICE_PROTECTS));
+	}
+}
+
+/* The metadata of a command has to fit in a buffer. */
+static void dma_test_limit_by_metadata(struct kunit *test)
+{
+	struct dma_test *f = test->priv;
+	struct request_queue *q = f->drives[0].q;
+	struct queue_limits lim = queue_limits_start_update(q);
+
+	lim.max_dma_addr_sectors = UINT_MAX;
+	lim.max_segment_size = UINT_MAX;
+	lim.integrity.metadata_size = 64;
+	KUNIT_ASSERT_EQ(test, queue_limits_commit_update(q, &lim), 0);
+	KUNIT_EXPECT_EQ(test, q->limits.max_dma_addr_sectors,
+			BLK_INTEGRITY_MAX_SIZE / 64);
+}
 #endif
+
+static void dma_test_stack_limits(struct kunit *test)
+{
+	static const unsigned int members[][3] = {
+		{ 100, 200, 100 }, { 200, 100, 100 }, { 100, 0, 100 }, { 0, 100, 100 },
+	};
+	struct queue_limits *lim = kunit_kcalloc(test, 3, sizeof(*lim), GFP_KERNEL);
+	int i, j;
+
+	KUNIT_ASSERT_NOT_NULL(test, lim);
+	for (i = 0; i < ARRAY_SIZE(members); i++) {
+		for (j = 0; j < 3; j++)
+			blk_set_stacking_limits(&lim[j]);
+		for (j = 0; j < 2; j++) {
+			lim[j + 1].max_dma_addr_sectors = members[i][j];
+			blk_stack_limits(&lim[0], &lim[j + 1], 0);
+		}
+		KUNIT_EXPECT_EQ(test, lim[0].max_dma_addr_sectors, members[i][2]);
+	}
+}
 
 /*
  * Submitting
@@ -1186,7 +1241,10 @@ static struct kunit_case dma_test_cases[] = {
 #endif
 #ifdef CONFIG_BLK_DEV_INTEGRITY
 	KUNIT_CASE(dma_test_integrity),
+	KUNIT_CASE(dma_test_stack_integrity),
+	KUNIT_CASE(dma_test_limit_by_metadata),
 #endif
+	KUNIT_CASE(dma_test_stack_limits),
 	KUNIT_CASE(dma_test_submit_to_drive),
 	KUNIT_CASE(dma_test_submit_to_stack),
 	KUNIT_CASE(dma_test_get_dma_devs),

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # Run all tests and say how each went.  "check.sh all" adds the slow ones,
 # "check.sh more" runs the slow ones alone, "check.sh soak" one of them for
-# SOAK_MINUTES.  "check.sh test" shows what the tests T print in the topology TOPO,
-# on the kernel KERNEL: test, debug or base.
+# SOAK_MINUTES, "check.sh coverage" says which lines of the series no test executes.
+# "check.sh test" shows what the tests T print in the topology TOPO, on the kernel KERNEL:
+# test, debug or base.  "check.sh gdb" does the same once a debugger has let the guest run.
 #
 # SEED repeats what is random.  Without it a plain check has the same each time, and
 # all others have another.
@@ -49,7 +50,7 @@ tests() {
 	[ "$2" = large ] || leave_out+='|large\.sh'
 	[ "$2" = cmb ] || leave_out+='|cmb\.sh'
 	[[ $2 = iommu-lazy || $2 = iommu-strict ]] || leave_out+='|iommu'
-	[[ $1 = *-debug* ]] || leave_out+="|$DEBUG_ONLY"
+	[[ $1 = *-@(debug|coverage)* ]] || leave_out+="|$DEBUG_ONLY"
 	# Minutes on the debug kernel: "more" has the first two in "switch"
 	[ "$1 $2" != "series-debug bridge" ] ||
 		leave_out+='|nvmet_commands\.sh|nvmet_many\.sh|guide\.sh'
@@ -144,13 +145,16 @@ plain_cycles=25
 debug_cycles=4
 debug_rounds=1	# of what nvmet_events.sh repeats
 debug_timeout=1800
+GDB_PORT=1234
 guest_options() {
 	[ -z "$seed" ] || echo --var "P2P_SEED=$seed"
 	case $1 in
 	*-kcsan) echo --functions "$BUILD/series-functions" ;;&
+	*-gdb) echo --gdb $GDB_PORT --timeout 86400 ;;
 	*-debug*|*-kcsan) echo --timeout $debug_timeout --mem 2048 --var P2P_LIMIT=300 \
 		--var P2P_FUZZ_SECONDS=15 --var P2P_CYCLES=$debug_cycles \
 		--var P2PDMA_ROUNDS=$debug_rounds ;;
+	*-coverage) echo --timeout 3600 --mem 1536 --var P2P_CYCLES=$plain_cycles ;;
 	*) echo --timeout 900 --var P2P_CYCLES=$plain_cycles ;;
 	esac
 }
@@ -209,7 +213,8 @@ guest() {
 	done
 	while read -r _ what verdict rest; do
 		what=${what%:}
-		again=$(command_for "$what" "$flavour" "$topology" "${parameters[*]}")
+		again=$(command_for "${what/#guest/\"${tests[*]}\"}" "$flavour" "$topology" \
+			"${parameters[*]}")
 		# Only the unpatched kernel lacks what a test needs.
 		[[ $verdict != SKIP || $flavour != series-* ]] || verdict=FAIL
 		report "$verdict" "${what%.sh}-${name#*-} $rest" "$log"
@@ -256,6 +261,10 @@ queue() {
 	local line job names=() running=0 show=8 reported seen=$tmp/reported.$BASHPID
 	rm -f "$seen".*
 	while read -ra line; do
+		[[ " ${names[*]} " != *" ${line[1]} "* ]] || {
+			report FAIL "${line[1]} (twice in the queue)" /dev/null
+			continue
+		}
 		if [ "$running" = "$1" ]; then wait -n || true; else ((++running)); fi
 		reported=$seen.${#names[@]}
 		names+=("${line[1]}")
@@ -296,13 +305,16 @@ beside() {
 		item sizes $SCRIPTS/sizes.sh
 		item kunit $SCRIPTS/kunit.sh
 		item tooling $SCRIPTS/test-tree.sh
+		item postings $SCRIPTS/tree.sh postings
 		item verdict $TOP/$TESTS_DIR/qemu/test-verdict.sh
 	END
 }
 
-# One guest, with its output on the terminal
+# one_guest [CONFIG]: with its output on the terminal
 one_guest() {
-	local flavour=series-${KERNEL:-test} topology=${TOPO:-bridge} test tests all=()
+	[ -z "${1:-}" ] || [ -z "${KERNEL:-}" ] ||
+		die "KERNEL=$KERNEL: make gdb has a kernel of its own"
+	local flavour=series-${1:-${KERNEL:-test}} topology=${TOPO:-bridge} test tests all=()
 	[ "${KERNEL:-}" != base ] || flavour=base-test
 	read -ra tests <<<"${T:-}"
 	"$SCRIPTS/kernel.sh" build "${flavour%%-*}" "${flavour#*-}"
@@ -313,6 +325,10 @@ one_guest() {
 		[[ " ${all[*]} " = *" $test "* ]] ||
 			die "T=$test: no such test" "there are: ${all[*]}"
 	done
+	[ "${1:-}" != gdb ] ||
+		say "The guest waits for a debugger.  In another terminal, for example:" \
+			"gdb $BUILD/kernel-series-gdb/vmlinux -ex 'target remote :$GDB_PORT'" \
+			"    -ex 'hbreak bio_add_dma_addr' -ex continue -ex backtrace"
 	run_guest test "$flavour" "$topology" \
 		"$(parameters "$topology" "$(guest_of "${tests[0]}")") ${APPEND:-}" "${tests[@]}"
 }
@@ -387,8 +403,40 @@ run_more_items() {
 	built series kcsan && item functions "$SCRIPTS/functions.sh" &&
 		guests_kcsan >>"$queue"
 	queue 2 <"$queue"
+	run_coverage
 	item cost-nvmet "$SCRIPTS/cost.sh" nvmet
+	item mutants "$SCRIPTS/mutants.sh"
 	item each-patch-builds "$SCRIPTS/kernel.sh" each series test
+	item each-posting-builds "$SCRIPTS/kernel.sh" postings series test
+}
+
+# kunit_has_run CONSOLE
+kunit_has_run() {
+	local suite
+	for suite in blk-dma-addr p2pmem-pool; do
+		tr -d '\r' <"$1" | grep -E "] ok [0-9]+ $suite\$" || return
+	done
+}
+
+# Which lines of the series the tests execute: those that differ in what they reach,
+# and in what fails.
+run_coverage() {
+	local queue=$tmp/coverage plain_cycles=28
+	local seed=${SEED:-1}
+	built series coverage || return 0
+	{
+		guests series-coverage bridge switch iommu-strict refused acs large cmb
+		guests_force_mr series-coverage
+		guest_no_iommu series-coverage
+		guests_acs series-coverage
+		echo "guest fail_nth-series-coverage-iommu-strict series-coverage iommu-strict fail_nth.sh"
+		# The tests in the kernel run at boot.
+		echo "guest kunit-series-coverage-bridge series-coverage bridge kunit.enable=1 kunit.autorun=1 p2pmem_user"
+	} >"$queue"
+	queue 2 <"$queue"
+	item kunit-in-guest kunit_has_run "$LOGS/kunit-series-coverage-bridge/console.log"
+	item coverage "$SCRIPTS/coverage.py" "$BUILD/kernel-series-coverage/gcno" "$TOP/base/not-executed" \
+		"$LOGS"/*-series-coverage-*/coverage.tar
 }
 
 # Make devices come and go, in one topology after another, each time with another seed.
@@ -411,16 +459,17 @@ soak() {
 
 count() { cut -f1 "$RESULTS/verdicts" | grep -cx "$1" || true; }
 
-[[ ${1:-} =~ ^(all|more|soak|test)?$ ]] || die "$1: not all, more, soak, or test"
+[[ ${1:-} =~ ^(all|more|soak|coverage|test|gdb)?$ ]] ||
+	die "$1: not all, more, soak, coverage, test, or gdb"
 [[ ${SOAK_MINUTES:-60} =~ ^[1-9][0-9]*$ ]] ||
 	die "SOAK_MINUTES=$SOAK_MINUTES: not a number of minutes"
 [[ ${SEED:-1} =~ ^[1-9][0-9]{0,8}$ ]] || die "SEED=$SEED: not a number above 0"
 seed=${SEED:-}
 [ $# != 0 ] || seed=${SEED:-1}
-if [ "${1:-}" = test ]; then
-	one_guest
-	exit
-fi
+case ${1:-} in
+test) one_guest; exit ;;
+gdb) one_guest gdb; exit ;;
+esac
 make_tmp
 make_results
 again=
@@ -433,6 +482,7 @@ item tree "$SCRIPTS/tree.sh" tree
 if [ "$(count FAIL)" = 0 ]; then
 	case ${1:-} in
 	soak) soak ;;
+	coverage) run_coverage ;;
 	more) build_kernels; run_more_items ;;
 	all) build_kernels; run_items; run_more_items ;;
 	'') build_kernels; run_items ;;

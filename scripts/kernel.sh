@@ -6,6 +6,11 @@
 #   kernel.sh tests TREE CONFIG         -> build/tests-TREE-CONFIG
 #   kernel.sh make TREE CONFIG ARG...   kbuild of single objects
 #   kernel.sh each series CONFIG        does it build after each patch?
+#   kernel.sh postings series CONFIG    does each posting build on what it needs?
+#   kernel.sh mutant series CONFIG COMMIT [PATCH]  the series and one more patch
+#                                       -> build/mutant-NAME, without a patch
+#                                       also build/mutant-tests
+#   kernel.sh source series CONFIG COMMIT [PATCH]  only its source: build/mutants
 #
 # TREE is "series" (build/linux as it is, committed or not) or "base"; CONFIG
 # is one of base/*.config, or several of them: "a+b" is built where "a" is, so
@@ -84,6 +89,23 @@ install_kernel() {
 	kmake INSTALL_MOD_PATH="$1" modules_install
 	# They name this machine's directories.
 	rm -f "$1"/lib/modules/*/{build,source}
+	[ "$config" != coverage ] || install_notes "$1/gcno"
+	[ "$config" != gdb ] || cp "$obj/vmlinux" "$1"
+}
+
+# What gcov needs to know about each object, and what the series adds to the source that
+# they were built from
+install_notes() {
+	mkdir "$1"
+	(cd "$obj" && find . -name '*.gcno' -print0 | cpio -0 -pdL --quiet "$1")
+	git_plain -C "$src" diff --no-renames -U0 "$base" "$(source_tree)" -- '*.[ch]' >"$1/diff"
+}
+
+# Count the lines of each C file that the series touches, by its name without directory.
+profile_args() {
+	git_plain -C "$src" diff --name-only --diff-filter=d "$base" "$(source_tree)" -- \
+		'block/*.c' 'drivers/*.c' 'fs/*.c' |
+		sed 's|.*/||; s|\.c$||; s|.*|GCOV_PROFILE_&.o=y|'
 }
 
 # The git tree of the source as it is now.
@@ -102,7 +124,7 @@ kernel_key() {
 		fragments
 		gcc --version
 		ld --version
-		declare -f kmake kbuild_env configure compile install_kernel
+		declare -f kmake kbuild_env configure compile install_kernel install_notes
 		echo "${MAKE_ARGS[@]}"
 	} | hash_of
 }
@@ -211,15 +233,33 @@ build_tests() {
 	publish "$out" "tests-$flavour"
 }
 
-# In a tree of its own, so that build/linux stays as it is.
-build_each() {
-	local commit commits tests_from=$BUILD/each flavour=each
-	mapfile -t commits < <(git_plain -C "$src" rev-list --reverse \
-		"$base..HEAD")
-	src=$BUILD/each obj=$BUILD/each/.obj-$config
+# A tree of its own, so that build/linux stays as it is.
+set_copy() {
+	flavour=$1 src=$BUILD/$1 obj=$BUILD/$1/.obj-$config tests_from=$src
+	[ ! -e "$src/.git" ] || return 0
 	init_checkout "$src"
 	echo "$BUILD/linux/.git/objects" >>"$src/.git/objects/info/alternates"
-	for commit in "${commits[@]}"; do
+}
+
+build_each() {
+	local commit commits
+	mapfile -t commits < <(git_plain -C "$src" rev-list --reverse \
+		"$base..HEAD")
+	build_commits "${commits[@]}"
+}
+
+build_postings() {
+	local commits
+	"$SCRIPTS/tree.sh" postings
+	mapfile -t commits < <(git_plain -C "$src" for-each-ref \
+		--format='%(objectname)' refs/postings)
+	build_commits "${commits[@]}"
+}
+
+build_commits() {
+	local commit
+	set_copy each
+	for commit; do
 		git_plain -C "$src" checkout -q --force --detach "$commit"
 		say "  $(git_plain -C "$src" log -1 --format=%s)"
 		step each-config configure
@@ -228,6 +268,28 @@ build_each() {
 		[ ! -e "$src/$TESTS_DIR/Makefile" ] ||
 			step each-tests install_tests "$tmp/each-tests"
 	done
+}
+
+# mutate COMMIT [PATCH]: sets up $src
+mutate() {
+	set_copy mutants
+	git_plain -C "$src" checkout -q --force --detach "$1"
+	[ -z "${2:-}" ] || git_plain -C "$src" apply --recount "$2"
+}
+
+build_mutant() {
+	local name=none out
+	[ $# = 1 ] || name=$(basename "$2" .patch)
+	out=$BUILD/mutant-$name
+	mutate "$@"
+	rm -rf "$out"
+	[ $# = 2 ] || step mutants-config configure
+	step mutants-kernel compile
+	step mutants-install install_kernel "$out"
+	[ $# = 2 ] || {
+		rm -rf "$BUILD/mutant-tests"
+		step mutants-tests install_tests "$BUILD/mutant-tests"
+	}
 }
 
 set_tree() {
@@ -256,6 +318,10 @@ main() {
 	set_tree
 	mkdir -p "$CACHE/kernels" "$CACHE/tests"
 	make_tmp
+	if [ "$config" = coverage ]; then
+		profile_args >"$tmp/profile"
+		mapfile -t -O ${#MAKE_ARGS[@]} MAKE_ARGS <"$tmp/profile"
+	fi
 	key=$(kernel_key)
 	case $1 in
 	build) build_kernel ;;
@@ -263,6 +329,9 @@ main() {
 	make) prepare_source; configure; kmake modules_prepare
 		kmake "${@:4}" ;;
 	each) build_each ;;
+	postings) build_postings ;;
+	mutant) build_mutant "${@:4}" ;;
+	source) mutate "${@:4}" ;;
 	*) die "no such command: $1" ;;
 	esac
 }

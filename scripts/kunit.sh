@@ -5,6 +5,8 @@
 #
 #   kunit.sh [KERNEL-PARAMETER]...
 #
+# KUNIT_TREE tests another tree than build/linux, which is not kept in the cache.
+#
 # Passed is what was seen to pass: each suite, nothing skipped, a clean log.
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -13,8 +15,9 @@ here=$TOP/$TESTS_DIR/qemu
 # shellcheck source=../tools/testing/selftests/p2pdma/qemu/verdict.sh
 . "$here/verdict.sh"
 
-TREE=$BUILD/linux
-OUT=$BUILD/kunit
+OTHER_TREE=${KUNIT_TREE:-}
+TREE=${KUNIT_TREE:-$BUILD/linux}
+OUT=$BUILD/kunit${OTHER_TREE:+-${OTHER_TREE##*/}}
 SUITES=(blk-dma-addr iov_iter p2pmem-pool)
 # A build directory in the tree, for the reason that kernel.sh gives.
 OBJ=$TREE/.obj-kunit
@@ -48,9 +51,13 @@ compile() {
 # Sets up $OUT/linux.
 build() {
 	local kernel
-	kernel=$CACHE/kernels/kunit-$(kernel_key)
 	rm -rf "$OUT"
 	mkdir -p "$OUT" "$CACHE/kernels"
+	if [ -n "$OTHER_TREE" ]; then
+		step kunit-kernel compile "$OUT/linux"
+		return
+	fi
+	kernel=$CACHE/kernels/kunit-$(kernel_key)
 	[ -f "$kernel" ] || lock_cache "${kernel#"$CACHE/"}"
 	if [ ! -f "$kernel" ]; then
 		step kunit-kernel compile "$kernel.new"
@@ -86,7 +93,7 @@ check_log() {
 	sed -n 's/^ *\(# .*\(seed\|bios\|Totals\)\)/  \1/p' "$log" >&2
 }
 
-[ -f "$TREE/.git/p2pmem-inputs" ] ||
+[ -n "$OTHER_TREE" ] || [ -f "$TREE/.git/p2pmem-inputs" ] ||
 	die "build/linux is not there" "run \"make tree\""
 make_tmp
 build

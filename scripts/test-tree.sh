@@ -213,7 +213,6 @@ test_groups_and_names() {
 	[ "$(find patches -name '*.patch' | wc -l)" = 3 ]
 }
 
-# three() changes; of its callers only two() can contain it inlined.
 test_postings() {
 	sandbox
 	local names
@@ -227,9 +226,10 @@ test_postings() {
 	printf '#!/bin/sh\necho "$@"\n' >build/linux/scripts/get_maintainer.pl
 	chmod +x build/linux/scripts/get_maintainer.pl
 	tool series rest
-	[ "$(ls build/series-rest | wc -l)" = 4 ]
+	[ "$(find build/series-rest -type f | wc -l)" = 4 ]
 	grep -q '^Subject: \[PATCH 0/2\] all the rest$' build/series-rest/0000-*.patch
 	grep -q '/0002-.*patch' build/series-rest/recipients
+	grep -q '^  "block: a subject .* to fold"$' build/series-rest/0000-*.patch
 	tool series first
 	[ ! -e build/series-first/0000-cover-letter.patch ]
 	fails 'no posting second' tool series second
@@ -245,6 +245,7 @@ test_postings() {
 	tool postings
 }
 
+# three() changes; of its callers only two() can contain it inlined.
 test_functions() {
 	sandbox
 	cd build/linux

@@ -46,7 +46,7 @@ posting_patches() {
 posting_needs() {
 	local needs
 	needs=$(sed -n 's/^Needs: //p' "$COVERS/$1" 2>/dev/null) || true
-	[ -z "$needs" ] || posting_names | grep -xFf <(tr ' ' '\n' <<<"$needs")
+	[ -z "$needs" ] || posting_names | grep -xFf <(tr ' ' '\n' <<<"$needs") || true
 }
 
 # The "MODE PATH" of the files that a patch creates.
@@ -182,6 +182,12 @@ assemble() {
 do_postings() {
 	local name patches commit part
 	base=$(head -n 1 "$STATE")
+	diff <(series_names) <(for name in $(posting_names); do posting_patches "$name"; done) ||
+		die "patches/series has patches that are in no posting"
+	while read -r name; do
+		posting_names | grep -qxF "$name" ||
+			die "patches/covers need the posting $name, which patches/series has not"
+	done < <(sed -n 's/^Needs: //p' "$COVERS"/* | tr ' ' '\n')
 	for name in $(posting_names); do
 		mapfile -t patches < <(for part in $(posting_needs "$name") "$name"; do
 			posting_patches "$part"
@@ -409,13 +415,39 @@ do_distclean() {
 # write_cover FILE COUNT FROM TO: with its number, and what changes where
 write_cover() {
 	local count=$2
-	sed -E "/^Needs: /d; 0,/^Subject: (\[PATCH[^]]*\] )?/s//Subject: [PATCH $(printf \
+	sed -E "0,/^Subject: (\[PATCH[^]]*\] )?/s//Subject: [PATCH $(printf \
 		"%0${#count}d" 0)\/$count] /" "$1"
 	echo
 	linux shortlog "$3..$4"
 	linux diff --stat=72 --summary --no-renames "$3" "$4"
 	echo
 	echo "Base: Linux $BASE_KERNEL ($BASE_PACKAGE $BASE_VERSION)"
+}
+
+# The subject of a posting's first mail
+posting_title() {
+	local first=$COVERS/$1
+	[ -f "$first" ] || first=$PATCHES/$(posting_patches "$1")
+	git_plain mailinfo -b /dev/null /dev/null <"$first" | sed -n 's/^Subject: //p'
+}
+
+# How a posting fits in, for whoever gets only that one
+posting_context() {
+	local name needs mark
+	needs=$(posting_needs "$1")
+	echo "The whole is these $(posting_names | wc -l) series, in this order:"
+	echo
+	for name in $(posting_names); do
+		mark=
+		if [ "$name" = "$1" ]; then
+			mark=" (this one)"
+		elif grep -qxF "$name" <<<"$needs"; then
+			mark=" (needed here)"
+		fi
+		echo "  \"$(posting_title "$name")\"$mark"
+	done
+	echo
+	echo "The fixes can be applied at once, each by its own maintainer."
 }
 
 # What a cover letter of patches/covers lacks to be a mail
@@ -451,9 +483,11 @@ write_posting() {
 	if [ -f "$COVERS/$1" ]; then
 		{
 			mail_header
-			write_cover "$COVERS/$1" "${#patches[@]}" "$from" "$to"
-			posting_needs "$1" | sed 's/^/Needs the posting: /'
-		} >"$out/$COVER"
+			sed '/^Needs: /d' "$COVERS/$1"
+			echo
+			posting_context "$1"
+		} >"$tmp/cover"
+		write_cover "$tmp/cover" "${#patches[@]}" "$from" "$to" >"$out/$COVER"
 	fi
 	say "  build/series-$1: ${#patches[@]} patches, and whom to send them to"
 }

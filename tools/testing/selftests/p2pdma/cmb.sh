@@ -24,12 +24,14 @@ load()
 		--verify=crc32c --verify_fatal=1
 }
 
-# served DRIVE: a namespace on it, with the data in the CMB
+# served DRIVE PROVIDER: a namespace on it, with the data in the CMB
 served()
 {
 	local status=0
 
-	p2p_set_up_target "$1" "$cmb" || return
+	p2p_mark_log
+	p2p_set_up_target "$1" "$2" || return
+	p2p_logged "using p2pmem on $cmb" || status=1
 	load "$remote" || status=1
 	if p2p_has_dma_bios &&
 	   (($(p2p_stat requests) < 32 || $(p2p_stat fallbacks))); then
@@ -61,7 +63,8 @@ pool=/sys/bus/pci/devices/$cmb/p2pmem
 ktap_set_plan 5
 ktap_test_result "submission queues in the CMB" queues_in_cmb
 ktap_test_result "I/O of the drive, verified" load "$(p2p_disk cmb)"
-ktap_test_result "data of another drive in the CMB" served "$(p2p_disk drive0)"
-ktap_test_result "data of the drive in its own CMB" served "$(p2p_disk cmb)"
+ktap_test_result "data of another drive in the CMB" served "$(p2p_disk drive0)" "$cmb"
+# Nothing is nearer.
+ktap_test_result "data of the drive in its own CMB" served "$(p2p_disk cmb)" 1
 ktap_test_result "unbound and bound again" rebound
 ktap_finished

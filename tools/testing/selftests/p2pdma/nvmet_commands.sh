@@ -26,7 +26,7 @@ new_data()
 # same_at BLOCK: does the drive have the data there that was sent?
 same_at()
 {
-	dd if="$drive" bs="$lba" skip="$1" count=$BLOCKS iflag=direct status=none |
+	dd if="$drive" bs="$lba" skip="$1" count="$BLOCKS" iflag=direct status=none |
 		cmp - /tmp/data
 }
 
@@ -63,11 +63,11 @@ do_verified_load()
 	p2p_verify
 }
 
-# write_tuples PRINFO: with a wrong guard, and checks as the command asks for
+# write_tuples PRINFO [ARGUMENT]...: with a wrong guard, and checks as the command asks for
 write_tuples()
 {
 	nvme write "$remote" -s 0 -c $((BLOCKS - 1)) -z $((BLOCKS * lba)) -d /tmp/data \
-		-y $((BLOCKS * 8)) -M /tmp/tuples --prinfo="$1"
+		-y $((BLOCKS * 8)) -M /tmp/tuples --prinfo="$1" "${@:2}"
 }
 
 # Neither the host, nor the card, nor the target looks at it, so the drive must.
@@ -77,9 +77,27 @@ do_bad_guard()
 		! write_tuples 4 && write_tuples 0 && do_block_write
 }
 
+# The tags are 0.
+do_bad_tag()
+{
+	local mask=--app-tag-mask=65535
+
+	new_data && head -c $((BLOCKS * 8)) /dev/zero > /tmp/tuples &&
+		! write_tuples 2 --app-tag=1 $mask && write_tuples 2 --app-tag=0 $mask &&
+		do_block_write
+}
+
+# The drive has to be told, too: only its block device issues an event.  "Limited retry"
+# changes nothing that could be seen here.
 do_write_fua()
 {
-	do_write --force-unit-access
+	local event=$P2P_TRACE/events/block/block_rq_issue found
+
+	echo > $P2P_TRACE/trace && echo 1 > $P2P_TRACE/tracing_on &&
+		echo 1 > "$event/enable" && do_write --force-unit-access --limited-retry || return
+	found=$(grep -c 'block_rq_issue: .* WFS\? ' $P2P_TRACE/trace)
+	echo 0 > "$event/enable"
+	((found)) || { cat $P2P_TRACE/trace; return 1; }
 }
 
 do_compare()
@@ -116,10 +134,10 @@ do_reserve()
 		nvme resv-release "$remote" --crkey=1 --rtype=1 --rrela=0
 }
 
-# The second zone, from its start
+# The second zone, from its start; more than fits in the bio of a request with pages
 do_zone_append()
 {
-	local zone=$((4 << 20)) start
+	local zone=$((4 << 20)) start BLOCKS=$((65536 / lba))
 
 	start=$((zone / lba))
 	nvme zns reset-zone "$remote" -s $start && new_data &&
@@ -226,7 +244,9 @@ with_host_pi()
 	disk=$(p2p_disk formats $PROTECTED)
 	p2p_remove_target && p2p_add_pi_target "$disk" || return
 	table host-PI "$disk" block_read=p2pmem block_write=p2pmem verified_load=p2pmem \
-		bad_guard=p2pmem flush=nowhere && ((host_metadata == 8)) || result=1
+		bad_guard=p2pmem bad_tag=p2pmem flush=nowhere && ((host_metadata == 8)) || result=1
+	provider=0 table host-PI-memory "$disk" block_read=nowhere \
+		block_write=nowhere verified_load=nowhere bad_guard=nowhere || result=1
 	# Its blocks have other numbers on the drive, which are in the tuples.
 	p2p_partition "$disk" && table partition+PI "$disk"p1 block_read=p2pmem \
 		block_write=p2pmem verified_load=p2pmem || result=1

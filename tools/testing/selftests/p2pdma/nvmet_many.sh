@@ -274,9 +274,10 @@ bad_limits()
 	refused_value p2pmem_max 1M || return	# enabled
 	echo 0 > "$P2P_NS"/enable
 	refused_value p2pmem_max much && refused_value p2pmem_min 1X &&
-		echo 1k > "$P2P_NS"/p2pmem_max &&
-		[[ $(< "$P2P_NS"/p2pmem_max) == 1024 ]] &&
-		set_namespace p2pmem_max=0
+		set_namespace p2pmem_min=1k p2pmem_max=2k &&
+		[[ $(< "$P2P_NS"/p2pmem_min) == 1024 ]] &&
+		[[ $(< "$P2P_NS"/p2pmem_max) == 2048 ]] &&
+		set_namespace p2pmem_min=0 p2pmem_max=0
 }
 
 # The provider that the controller uses
@@ -442,7 +443,7 @@ result "a greedy and a modest host" short_of_memory greedy_and_modest
 result "a greedy host alone" short_of_memory greedy_alone
 result "invalid limits" bad_limits
 result "limited by p2pmem_max" limited
-set_namespace p2pmem_min=192K
+set_namespace p2pmem_min=192K p2pmem_max=1M
 add_namespace 2 "$(p2p_disk drive1)" "$small"
 result "guaranteed by p2pmem_min" short_of_memory guaranteed
 result "the provider with the most free memory" takes_most_free

@@ -215,7 +215,8 @@ failover()
 replaced()
 {
 	during fail_member "$md/dev-${1##*/}" || return
-	(($(< "$md"/degraded) == 1)) && transfers || return
+	# The counters come with the reach of each member that is left.
+	(($(< "$md"/degraded) == 1)) && transfers && p2p_stat requests > /dev/null || return
 	# What was written while the array was degraded goes to the new member.
 	during recover_with "$1" && transfers && members_equal "$1"
 }

@@ -134,6 +134,10 @@ in_pieces()
 	registered && accepted && p2p_connect && p2p_verify &&
 		(($(p2p_stat requests) && !$(p2p_stat fallbacks))) || status=1
 	p2p_disconnect || status=1
+	# They are too short for struct pages.
+	p2p_mark_log
+	: 2> /dev/null < "/sys/bus/pci/devices/$provider/p2pmem/allocate" &&
+		p2p_logged "not a multiple of" || status=1
 	echo 0 > "$P2P_NS"/enable
 	rmmod p2pmem_provider && p2p_insmod p2pmem_provider || return
 	return "$status"

@@ -171,17 +171,23 @@ static bool pages_read_back(struct scatterlist *sg)
  */
 bool dbt_test_pages(void)
 {
-	struct scatterlist *sg;
-	unsigned int nents;
+	struct scatterlist sg;
+	struct page *page;
+	void *addr;
 	bool ok;
 
-	sg = pci_p2pmem_alloc_sgl(dbt.provider, &nents, SZ_64K);
-	if (!check(sg))
+	addr = pci_alloc_p2pmem(dbt.provider, SZ_64K);
+	if (!check(addr))
 		return false;
-	ok = check(nents == 1) && check(sg->length == SZ_64K) &&
-	     check(is_pci_p2pdma_page(sg_page(sg))) &&
-	     check(pages_written(sg)) && check(pages_read_back(sg));
-	pci_p2pmem_free_sgl(dbt.provider, sg);
+	page = pci_p2pmem_page(dbt.provider, addr);
+	ok = check(!IS_ERR(page));
+	if (ok) {
+		sg_init_table(&sg, 1);
+		sg_set_page(&sg, page, SZ_64K, 0);
+		ok = check(is_pci_p2pdma_page(page)) &&
+		     check(pages_written(&sg)) && check(pages_read_back(&sg));
+	}
+	pci_free_p2pmem(dbt.provider, addr, SZ_64K);
 	return ok;
 }
 

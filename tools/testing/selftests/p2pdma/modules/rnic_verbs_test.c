@@ -1248,8 +1248,35 @@ static int vt_rw_sg(struct vt *t, struct scatterlist *sg, u32 offset,
 	return vt_rw_end(t, ret);
 }
 
+static int vt_rw_bvec(struct vt *t, struct scatterlist *sg, u32 offset,
+		      enum dma_data_direction dir)
+{
+	struct bvec_iter iter = { .bi_size = VT_CHUNKS * VT_CHUNK_LEN };
+	struct bio_vec bvecs[VT_CHUNKS];
+	struct rdma_rw_ctx ctx;
+	int i, ret;
+
+	for (i = 0; i < VT_CHUNKS; i++)
+		bvec_set_page(&bvecs[i], sg_page(&sg[i]), sg[i].length,
+			      sg[i].offset);
+	bvec_iter_advance(bvecs, &iter, offset);
+
+	ret = rdma_rw_ctx_init_bvec(&ctx, t->a.qp, 1, bvecs, VT_CHUNKS, iter,
+				    t->mr->iova, t->mr->rkey, dir);
+	if (ret < 0)
+		return vt_fail("rdma_rw_ctx_init_bvec: %d", ret);
+
+	ret = vt_rw_post(t, &ctx, ctx.nr_ops);
+	rdma_rw_ctx_destroy_bvec(&ctx, t->a.qp, 1, bvecs, VT_CHUNKS, dir);
+	return vt_rw_end(t, ret);
+}
+
+typedef int vt_rw_fn(struct vt *t, struct scatterlist *sg, u32 offset,
+		     enum dma_data_direction dir);
+
 /* Write from an odd offset in segments of several pages, and read it back. */
-static int vt_rw_chunks(struct vt *t, struct scatterlist *sg, u8 **chunk)
+static int vt_rw_chunks(struct vt *t, vt_rw_fn *rw, struct scatterlist *sg,
+			u8 **chunk)
 {
 	const u32 offset = 1357;
 	int i, ret;
@@ -1257,14 +1284,14 @@ static int vt_rw_chunks(struct vt *t, struct scatterlist *sg, u8 **chunk)
 	for (i = 0; i < VT_CHUNKS; i++)
 		memcpy(chunk[i], t->src.model + i * VT_CHUNK_LEN, VT_CHUNK_LEN);
 	vt_model_mr(t, 0, offset, VT_CHUNKS * VT_CHUNK_LEN - offset);
-	ret = vt_rw_sg(t, sg, offset, DMA_TO_DEVICE) ?: vt_compare(t);
+	ret = rw(t, sg, offset, DMA_TO_DEVICE) ?: vt_compare(t);
 	if (ret)
 		return ret;
 
 	for (i = 0; i < VT_CHUNKS; i++)
 		memset(chunk[i] + (i ? 0 : offset), 0,
 		       VT_CHUNK_LEN - (i ? 0 : offset));
-	ret = vt_rw_sg(t, sg, offset, DMA_FROM_DEVICE);
+	ret = rw(t, sg, offset, DMA_FROM_DEVICE);
 	for (i = 0; !ret && i < VT_CHUNKS; i++)
 		if (memcmp(chunk[i], t->src.model + i * VT_CHUNK_LEN,
 			   VT_CHUNK_LEN))
@@ -1272,7 +1299,7 @@ static int vt_rw_chunks(struct vt *t, struct scatterlist *sg, u8 **chunk)
 	return ret;
 }
 
-static int vt_test_rw_sg(struct vt *t)
+static int vt_rw_segments(struct vt *t, vt_rw_fn *rw)
 {
 	struct scatterlist sg[VT_CHUNKS];
 	u8 *chunk[VT_CHUNKS] = { };
@@ -1287,14 +1314,24 @@ static int vt_test_rw_sg(struct vt *t)
 		else
 			sg_set_buf(&sg[i], chunk[i], VT_CHUNK_LEN);
 	}
-	ret = ret ?: vt_rw_chunks(t, sg, chunk);
+	ret = ret ?: vt_rw_chunks(t, rw, sg, chunk);
 	for (i = 0; i < VT_CHUNKS; i++)
 		if (chunk[i])
 			free_pages_exact(chunk[i], VT_CHUNK_LEN);
 	return ret;
 }
 
-#ifdef CONFIG_BLK_DMA_ADDR
+static int vt_test_rw_sg(struct vt *t)
+{
+	return vt_rw_segments(t, vt_rw_sg);
+}
+
+static int vt_test_rw_bvec(struct vt *t)
+{
+	return vt_rw_segments(t, vt_rw_bvec);
+}
+
+#if __has_include(<linux/dma-premap.h>)
 static int vt_rw_addr(struct vt *t, u32 off, u32 len,
 		      enum dma_data_direction dir)
 {
@@ -1334,7 +1371,7 @@ static int vt_test_rw_addr(struct vt *t)
 	}
 	return ret;
 }
-#endif /* CONFIG_BLK_DMA_ADDR */
+#endif
 
 /* Everything goes away while copies are running, in the wrong order. */
 static int vt_test_destroy(struct vt *t)
@@ -1412,7 +1449,8 @@ static const struct vt_case {
 	  .srq = true },
 	{ "shared receive queue full", vt_test_srq_full, .srq = true },
 	{ "transfers of long segments", vt_test_rw_sg, .rw = true },
-#ifdef CONFIG_BLK_DMA_ADDR
+	{ "transfers of long bio_vecs", vt_test_rw_bvec, .rw = true },
+#if __has_include(<linux/dma-premap.h>)
 	{ "transfers of ranges", vt_test_rw_addr, .rw = true },
 #endif
 	{ "destroy while copying", vt_test_destroy },
