@@ -48,8 +48,8 @@ OTHER = "other"
 
 # Work that mapping takes, as calls of functions
 CALLS = {
-    "DMA mappings": ["dma_map_phys", "dma_map_page_attrs", "__dma_map_sg_attrs",
-                     "dma_iova_try_alloc"],
+    # dma_map_page_attrs() calls the first of these.
+    "DMA mappings": ["dma_map_phys", "__dma_map_sg_attrs", "dma_iova_link"],
     "IOVA allocations": ["alloc_iova_fast"],
     "page-table updates": ["iommu_map_nosync", "iommu_map", "__iommu_unmap",
                            "iommu_unmap_fast", "iommu_unmap"],

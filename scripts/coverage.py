@@ -24,7 +24,7 @@ import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
 
-GOAL = 97  # percent
+GOAL = 95  # percent; to be raised with each test that reaches more
 # Code that tests has nothing that tests it.
 TESTS = re.compile(r"-test\.c$|^tools/|^Documentation/")
 
