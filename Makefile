@@ -13,7 +13,7 @@ help:
 	@echo 'make gdb T=nvmet.sh [TOPO=bridge]'
 	@echo '                     the same, in a guest that waits for a debugger'
 	@echo 'make check-all       also the debug kernel in all topologies, failing allocations,'
-	@echo '                     data races, a build after each patch'
+	@echo '                     data races, coverage, mutants, a build after each patch'
 	@echo 'make check-more      only what check-all adds to check'
 	@echo 'make soak            devices that come and go, for SOAK_MINUTES (60)'
 	@echo 'make coverage        which lines of the series the tests execute'

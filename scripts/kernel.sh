@@ -93,8 +93,7 @@ install_kernel() {
 	[ "$config" != gdb ] || cp "$obj/vmlinux" "$1"
 }
 
-# What gcov needs to know about each object, and what the series adds to the source that
-# they were built from
+# The notes that gcov reads for each object, and the diff of the series
 install_notes() {
 	mkdir "$1"
 	(cd "$obj" && find . -name '*.gcno' -print0 | cpio -0 -pdL --quiet "$1")

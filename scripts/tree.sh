@@ -462,22 +462,19 @@ recipients() {
 		--norolestats "$1"/*.patch) >"$1/recipients"
 }
 
-# The commits FROM..TO of a posting, which follow each other in the series
-posting_range() {
-	local first last
-	first=$(linux log --format='%H %f' "$base..HEAD" | awk -v name="$1" \
-		'substr($2, 1, 60) ".patch" == name { print $1 }')
-	last=$(linux log --format='%H %f' "$base..HEAD" | awk -v name="$2" \
-		'substr($2, 1, 60) ".patch" == name { print $1 }')
-	echo "$first^" "$last"
+# posting_commits NAME: the tree has a commit for each patch of the series
+posting_commits() {
+	awk 'NR == FNR { wanted[$1]; next } $1 in wanted { print $2 }' \
+		<(posting_patches "$1") \
+		<(paste <(series_names) <(linux rev-list --reverse "$base..HEAD"))
 }
 
 write_posting() {
-	local out=$BUILD/series-$1 from to patches
-	mapfile -t patches < <(posting_patches "$1")
-	[ "${#patches[@]}" != 0 ] || die "no posting $1 in patches/series" \
+	local out=$BUILD/series-$1 from to commits
+	mapfile -t commits < <(posting_commits "$1")
+	[ "${#commits[@]}" != 0 ] || die "no posting $1 in patches/series" \
 		"there are:" "$(posting_names)"
-	read -r from to < <(posting_range "${patches[0]}" "${patches[-1]}")
+	from=${commits[0]}^ to=${commits[-1]}
 	write_mails "$out" "$from" "$to"
 	recipients "$out"
 	if [ -f "$COVERS/$1" ]; then
@@ -487,9 +484,9 @@ write_posting() {
 			echo
 			posting_context "$1"
 		} >"$tmp/cover"
-		write_cover "$tmp/cover" "${#patches[@]}" "$from" "$to" >"$out/$COVER"
+		write_cover "$tmp/cover" "${#commits[@]}" "$from" "$to" >"$out/$COVER"
 	fi
-	say "  build/series-$1: ${#patches[@]} patches, and whom to send them to"
+	say "  build/series-$1: ${#commits[@]} patches, and whom to send them to"
 }
 
 # write_mails DIRECTORY FROM TO

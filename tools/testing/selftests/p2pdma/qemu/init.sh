@@ -150,7 +150,8 @@ send_coverage()
 	find . -name '*.gcda' | while read -r file; do
 		mkdir -p "/tmp/coverage/${file%/*}" && cat "$file" > "/tmp/coverage/$file"
 	done
-	tar -C /tmp/coverage -cf /dev/virtio-ports/p2pdma.coverage .
+	tar -C /tmp/coverage -cf /dev/virtio-ports/p2pdma.coverage . ||
+		fail "cannot send what was counted"
 }
 
 mount_all
