@@ -12,6 +12,8 @@ help:
 	@echo '                     one test, or several, and what they print'
 	@echo 'make gdb T=nvmet.sh [TOPO=bridge]'
 	@echo '                     the same, in a guest that waits for a debugger'
+	@echo 'make bisect T=nvmet.sh [TOPO=bridge] [KERNEL=test]'
+	@echo '                     the first patch of the series with which that test fails'
 	@echo 'make check-all       also the debug kernel in all topologies, failing allocations,'
 	@echo '                     data races, coverage, mutants, a build after each patch'
 	@echo 'make check-more      only what check-all adds to check'
@@ -71,10 +73,15 @@ gdb: tree
 	@scripts/setup.sh gdb
 	@scripts/check.sh gdb
 
-check-all: setup
+bisect: tree
+	@scripts/bisect.sh
+
+check-all:
+	@scripts/setup.sh more
 	@scripts/check.sh all
 
-check-more: setup
+check-more:
+	@scripts/setup.sh more
 	@scripts/check.sh more
 
 soak: setup
@@ -100,5 +107,5 @@ clean:
 distclean:
 	@scripts/tree.sh distclean
 
-.PHONY: help setup tree export series kernel demo shell lint check test gdb check-all \
+.PHONY: help setup tree export series kernel demo shell lint check test gdb bisect check-all \
 	check-more soak coverage mutants bench blktests clean distclean

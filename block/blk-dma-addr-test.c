@@ -1111,6 +1111,29 @@ static void dma_test_submit_to_stack(struct kunit *test)
 	dma_test_submit(f, f->stack, NULL);
 }
 
+#ifdef CONFIG_BLK_DEV_INTEGRITY
+/* What no drive below could protect ends at the top. */
+static void dma_test_submit_pi_to_stack(struct kunit *test)
+{
+	struct dma_test *f = test->priv;
+	struct queue_limits lim = {
+		.features	= BLK_FEAT_PCI_P2PDMA,
+		.integrity	= {
+			.csum_type	= BLK_INTEGRITY_CSUM_CRC,
+			.metadata_size	= 16,
+			.pi_tuple_size	= 8,
+			.interval_exp	= SECTOR_SHIFT,
+		},
+	};
+
+	dma_test_set_limits(f, f->stack->queue, &lim);
+	dma_test_submit(f, f->stack, NULL);
+	lim.integrity.flags = BLK_INTEGRITY_DEVICE_PROTECTS;
+	dma_test_set_limits(f, f->stack->queue, &lim);
+	dma_test_submit(f, f->stack, &f->drives[0].map);
+}
+#endif
+
 static void dma_test_get_dma_devs(struct kunit *test)
 {
 	struct dma_test *f = test->priv;
@@ -1243,6 +1266,7 @@ static struct kunit_case dma_test_cases[] = {
 	KUNIT_CASE(dma_test_integrity),
 	KUNIT_CASE(dma_test_stack_integrity),
 	KUNIT_CASE(dma_test_limit_by_metadata),
+	KUNIT_CASE(dma_test_submit_pi_to_stack),
 #endif
 	KUNIT_CASE(dma_test_stack_limits),
 	KUNIT_CASE(dma_test_submit_to_drive),

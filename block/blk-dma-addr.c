@@ -194,6 +194,15 @@ static bool bio_needs_cpu_pi(struct bio *bio)
 	       bdev_limits(bio->bi_bdev)->integrity.csum_type;
 }
 
+/* The devices below a stack decide, each by its own settings in sysfs. */
+static bool bio_stack_needs_cpu_pi(struct bio *bio)
+{
+	struct blk_integrity *bi = &bdev_limits(bio->bi_bdev)->integrity;
+
+	return bi->csum_type && !bio_integrity(bio) &&
+	       !(bi->flags & BLK_INTEGRITY_DEVICE_PROTECTS);
+}
+
 /**
  * bio_can_use_dma_addr - check whether a bio's device can use its addresses
  * @bio: bio with %REQ_DMA_ADDR that has entered the queue of the device
@@ -232,9 +241,14 @@ bool bio_can_pass_dma_addr(struct bio *bio, blk_features_t features)
 {
 	if (!(features & BLK_FEAT_PCI_P2PDMA))
 		return bio_refuse_dma_addr(bio, "the driver passes no DMA addresses on");
-	/* The rest of such a bio, after a split, would appear to have one. */
+	/* A split of such a bio would leave a rest that appears to have one. */
 	if (!bio_dma_map(bio))
 		return bio_refuse_dma_addr(bio, "it has no mapping");
+	/* If a member refused the bio, the stack might take that for an error. */
+	if (!bio_op_takes_dma_addr(bio))
+		return bio_refuse_dma_addr(bio, "not a read, write or zone append");
+	if (bio_stack_needs_cpu_pi(bio))
+		return bio_refuse_dma_addr(bio, "the CPU cannot protect the data (PI)");
 	return true;
 }
 

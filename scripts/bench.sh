@@ -27,8 +27,7 @@ fi
 # The program is the same for both, only the kernel is not.
 guest() {
 	local name=$1 tree=$2 topology=$3 test=$4 parameters=$5 status=0
-	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.sh" \
-		--kernel "${KERNELS[$tree]}" --tests "$TESTS" \
+	machine "${KERNELS[$tree]}" "$TESTS" \
 		--topology "$topology" --timeout 900 --append "nokaslr $parameters" \
 		"${@:6}" "$test" >"$RAW/$name.out" 2>&1 || status=$?
 	case $status in

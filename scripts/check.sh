@@ -27,6 +27,7 @@ MAY_SKIP+='|CONFIG_(BLK_INLINE_ENCRYPTION|BLK_ERROR_INJECTION) is not set'
 MAY_SKIP+='|CONFIG_PTDUMP_DEBUGFS'
 MAY_SKIP+='|all events happened: there are more than 4 #'
 MAY_SKIP+='|they have no IOVAs'
+MAY_SKIP+='|there is no bpftrace'
 MAY_SKIP+='|DMA_API_DEBUG rejects|the kernel breaks its own lock order'
 
 # tests_of TOPOLOGY: print a pattern of the tests whose result depends on it
@@ -150,6 +151,7 @@ guest_options() {
 	[ -z "$seed" ] || echo --var "P2P_SEED=$seed"
 	case $1 in
 	*-kcsan) echo --functions "$BUILD/series-functions" ;;&
+	*-bpf) echo --tool bpftrace --mem 1536 ;;&
 	*-gdb) echo --gdb $GDB_PORT --timeout 86400 ;;
 	*-debug*|*-kcsan) echo --timeout $debug_timeout --mem 2048 --var P2P_LIMIT=300 \
 		--var P2P_FUZZ_SECONDS=15 --var P2P_CYCLES=$debug_cycles \
@@ -162,9 +164,7 @@ guest_options() {
 # run_guest NAME FLAVOUR TOPOLOGY PARAMETERS TEST...
 run_guest() {
 	# shellcheck disable=SC2046 # several options
-	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.sh" \
-		--log "$LOGS/$1" --kernel "$(readlink -e "$BUILD/kernel-$2")" \
-		--tests "$(readlink -e "$BUILD/tests-$2")" \
+	machine "$BUILD/kernel-$2" "$BUILD/tests-$2" --log "$LOGS/$1" \
 		--topology "$3" --append "$4" $(guest_options "$2") "${@:5}"
 }
 
@@ -400,6 +400,8 @@ run_more_items() {
 		echo "guest injected_errors-series-debug+inject-bridge" \
 			"series-debug+inject bridge" \
 			"$(parameters bridge bios) dma_bio_faults" >>"$queue"
+	built series bpf &&
+		echo "guest guide-series-bpf-bridge series-bpf bridge guide.sh" >>"$queue"
 	built series kcsan && item functions "$SCRIPTS/functions.sh" &&
 		guests_kcsan >>"$queue"
 	queue 2 <"$queue"

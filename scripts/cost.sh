@@ -20,8 +20,7 @@ ROUNDS=3
 # program is the same for both, only the kernel is not.
 boot() {
 	local log=$LOGS/cost-$1${2:+-$2}.log status=0
-	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.sh" --count \
-		--kernel "$BUILD/kernel-$1" --tests "$BUILD/tests-series-test" \
+	machine "$BUILD/kernel-$1" "$BUILD/tests-series-test" --count \
 		--topology "${2:-switch}" "${3:-cost.sh}" >"$log" 2>&1 || status=$?
 	case $status in
 	0) sed -n 's/^# cost: //p' "$log" ;;

@@ -18,13 +18,10 @@ build() {
 	"$SCRIPTS/kernel.sh" tests "$1" test
 }
 
-machine() {
-	local tree=$1
-	shift
-	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.sh" \
-		--kernel "$BUILD/kernel-$tree-test" \
-		--tests "$BUILD/tests-$tree-test" --topology "$TOPOLOGY" \
-		--append nvme_core.multipath=Y "$@"
+# guest TREE [OPTION]... [TEST]
+guest() {
+	machine "$BUILD/kernel-$1-test" "$BUILD/tests-$1-test" \
+		--topology "$TOPOLOGY" --append nvme_core.multipath=Y "${@:2}"
 }
 
 # What is of interest while it runs: the rows of the table.
@@ -39,7 +36,7 @@ measure() {
 	log=$LOGS/demo-$tree.log
 	build "$tree"
 	printf '\n%s\n\n' "$2"
-	machine "$tree" --timeout 600 "${@:3}" demo.sh 2>&1 | tee "$log" |
+	guest "$tree" --timeout 600 "${@:3}" demo.sh 2>&1 | tee "$log" |
 		show_rows || status=$?
 	# The status is that of all the run, not of its test alone.
 	if [ "$status" != 0 ] || ! grep -q '^run: demo.sh: PASS' "$log"; then
@@ -71,7 +68,7 @@ compare() {
 case ${1:-} in
 --shell)
 	build series
-	machine series --shell ;;
+	guest series --shell ;;
 '')
 	baseline
 	[ -n "${BASELINE:-}" ] || compare ;;

@@ -7,9 +7,9 @@
 #   kernel.sh make TREE CONFIG ARG...   kbuild of single objects
 #   kernel.sh each series CONFIG        does it build after each patch?
 #   kernel.sh postings series CONFIG    does each posting build on what it needs?
-#   kernel.sh mutant series CONFIG COMMIT [PATCH]  the series and one more patch
+#   kernel.sh mutant series CONFIG COMMIT [PATCH]  that commit and one more patch
 #                                       -> build/mutant-NAME, without a patch
-#                                       also build/mutant-tests
+#                                       also build/mutant-tests, of build/linux
 #   kernel.sh source series CONFIG COMMIT [PATCH]  only its source: build/mutants
 #
 # TREE is "series" (build/linux as it is, committed or not) or "base"; CONFIG
@@ -234,7 +234,7 @@ build_tests() {
 
 # A tree of its own, so that build/linux stays as it is.
 set_copy() {
-	flavour=$1 src=$BUILD/$1 obj=$BUILD/$1/.obj-$config tests_from=$src
+	flavour=$1 src=$BUILD/$1 obj=$BUILD/$1/.obj-$config
 	[ ! -e "$src/.git" ] || return 0
 	init_checkout "$src"
 	echo "$BUILD/linux/.git/objects" >>"$src/.git/objects/info/alternates"
@@ -258,6 +258,7 @@ build_postings() {
 build_commits() {
 	local commit
 	set_copy each
+	tests_from=$src
 	for commit; do
 		git_plain -C "$src" checkout -q --force --detach "$commit"
 		say "  $(git_plain -C "$src" log -1 --format=%s)"

@@ -62,6 +62,14 @@ init_checkout() {
 	echo "$BASE_GIT/objects" >"$1/.git/objects/info/alternates"
 }
 
+# machine KERNEL TESTS [OPTION]... [TEST]...: an emulated one, with a kernel and tests from
+# these directories
+machine() {
+	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.sh" \
+		--kernel "$(readlink -e "$1")" \
+		--tests "$(readlink -e "$2")" "${@:3}"
+}
+
 hash_of() { sha256sum | cut -c1-16; }
 
 # kbuild_env COMMAND...: run what builds a kernel so that the result depends on

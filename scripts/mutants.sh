@@ -30,10 +30,9 @@ tests_of_all() {
 
 # guest KERNEL LOG TEST TOPOLOGY [PARAMETER]...
 guest() {
-	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.sh" --log "$logs/$2" \
-		--kernel "$1" --tests "$BUILD/mutant-tests" --topology "$4" \
-		--append "${*:5}" --timeout $TIMEOUT --mem 1536 \
-		--var P2P_SEED=1 "$3" >"$logs/$2.log" 2>&1
+	machine "$1" "$BUILD/mutant-tests" --log "$logs/$2" --topology "$4" \
+		--append "${*:5}" --timeout $TIMEOUT --mem 1536 --var P2P_SEED=1 "$3" \
+		>"$logs/$2.log" 2>&1
 }
 
 kunit() {

@@ -259,6 +259,26 @@ static void test_cached(struct kunit *test)
 	free_buf(test, &third);
 }
 
+/* When memory is short, what one CPU frees is not kept from the others. */
+static void test_short_of_memory(struct kunit *test)
+{
+	struct buf *bufs = new_bufs(test), buf;
+	unsigned int nr;
+
+	KUNIT_ASSERT_NOT_NULL(test, bufs);
+	nr = drain(test, bufs, PAGE_SIZE);
+	free_buf(test, &bufs[0]);
+	free_buf(test, &bufs[1]);
+	/* A magazine would give the second one. */
+	KUNIT_ASSERT_TRUE(test, alloc_buf(test, &buf, PAGE_SIZE, false));
+	KUNIT_EXPECT_PTR_EQ(test, buf.addr, min(bufs[0].addr, bufs[1].addr));
+
+	free_buf(test, &buf);
+	free_bufs(test, bufs + 2, nr - 2);
+	/* It has one again. */
+	test_cached(test);
+}
+
 /* Less than a MiB, of which there is not the rest */
 static void test_three_pages(struct kunit *test)
 {
@@ -662,6 +682,7 @@ static struct kunit_case p2pmem_pool_cases[] = {
 	KUNIT_CASE(test_two_chunks),
 	KUNIT_CASE(test_exhaust),
 	KUNIT_CASE(test_cached),
+	KUNIT_CASE(test_short_of_memory),
 	KUNIT_CASE(test_three_pages),
 	KUNIT_CASE(test_coalesce),
 	KUNIT_CASE(test_packing),

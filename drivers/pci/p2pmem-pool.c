@@ -19,7 +19,9 @@
  * used last.
  *
  * Cached buffers count as free.  They hold no reference to their memory, and an
- * allocation fails only after the magazines of all CPUs have been emptied.
+ * allocation fails only after the magazines of all CPUs have been emptied.  Then
+ * nothing is cached, and the next failure is quick, until an eighth of the memory
+ * is free again.
  */
 #include <linux/bitmap.h>
 #include <linux/find.h>
@@ -72,15 +74,20 @@ struct p2pmem_chunk {
 };
 
 struct p2pmem_pool {
-	/* Changed by p2pmem_pool_add() only */
+	/* Changed by p2pmem_pool_add() only, and @max_cached while memory is short */
 	struct p2pmem_cache __percpu *caches;
 	struct list_head chunks;
 	size_t size;
 	size_t max_cached;
 	int numa_node;
 
+	/* One CPU at a time empties the magazines. */
+	raw_spinlock_t flush_lock;
+
+	/* @flushed: the magazines are empty, and stay so. */
 	raw_spinlock_t lock ____cacheline_aligned_in_smp;
 	size_t nr_used;
+	bool flushed;
 };
 
 static unsigned long p2pmem_find_pages(struct p2pmem_chunk *chunk,
@@ -115,6 +122,17 @@ static void p2pmem_update_group(struct p2pmem_chunk *chunk, unsigned long group)
 		p2pmem_set_group(chunk, group, class, class == largest);
 }
 
+/* All CPUs together cache at most an eighth of the memory in each class. */
+static void p2pmem_start_caching(struct p2pmem_pool *pool)
+{
+	size_t share = pool->size / 8 / num_possible_cpus();
+
+	lockdep_assert_held(&pool->lock);
+	WRITE_ONCE(pool->max_cached,
+		   min(rounddown_pow_of_two(share | 1), P2PMEM_MAX_CACHED));
+	pool->flushed = false;
+}
+
 static void p2pmem_mark_free(struct p2pmem_pool *pool,
 			     struct p2pmem_chunk *chunk, unsigned long page,
 			     unsigned long nr)
@@ -123,6 +141,9 @@ static void p2pmem_mark_free(struct p2pmem_pool *pool,
 	bitmap_clear(chunk->used, page, nr);
 	p2pmem_update_group(chunk, page / P2PMEM_GROUP_PAGES);
 	pool->nr_used -= nr;
+	if (unlikely(!pool->max_cached) &&
+	    pool->size - pool->nr_used * PAGE_SIZE >= pool->size / 8)
+		p2pmem_start_caching(pool);
 }
 
 static bool p2pmem_try_mark_used(struct p2pmem_pool *pool,
@@ -293,7 +314,7 @@ static unsigned long p2pmem_take_exact(struct p2pmem_pool *pool, size_t size)
 
 	/* Concurrent callers can defeat each other, so give up eventually. */
 	list_for_each_entry_lockless(chunk, &pool->chunks, node)
-		while (size && size <= chunk->size && tries--) {
+		while (size && size <= chunk->size && tries-- > 0) {
 			page = p2pmem_find_exact(pool, chunk, nr);
 			if (page >= chunk->size >> PAGE_SHIFT)
 				break;
@@ -310,7 +331,7 @@ static unsigned long p2pmem_take_exact(struct p2pmem_pool *pool, size_t size)
 static void p2pmem_flush(struct p2pmem_pool *pool, struct p2pmem_cache *cache,
 			 unsigned int class, unsigned int keep)
 {
-	guard(raw_spinlock_irqsave)(&cache->lock);
+	lockdep_assert_held(&cache->lock);
 	while (cache->nr[class] > keep) {
 		p2pmem_return(pool, cache->bufs[class][cache->nr[class] - 1],
 			      PAGE_SIZE << class);
@@ -318,21 +339,38 @@ static void p2pmem_flush(struct p2pmem_pool *pool, struct p2pmem_cache *cache,
 	}
 }
 
-static void p2pmem_flush_all(struct p2pmem_pool *pool)
+static void p2pmem_flush_cpu(struct p2pmem_pool *pool, int cpu)
 {
-	struct p2pmem_cache *cache;
+	struct p2pmem_cache *cache = per_cpu_ptr(pool->caches, cpu);
 	unsigned int class;
-	int cpu;
 
-	/* Lock even an empty magazine: a refill may be in progress. */
-	for_each_possible_cpu(cpu) {
-		cache = per_cpu_ptr(pool->caches, cpu);
-		for (class = 0; class < P2PMEM_CLASSES; class++)
-			p2pmem_flush(pool, cache, class, 0);
-	}
+	/* Lock even empty magazines: a refill may be in progress. */
+	guard(raw_spinlock_irqsave)(&cache->lock);
+	for (class = 0; class < P2PMEM_CLASSES; class++)
+		p2pmem_flush(pool, cache, class, 0);
 }
 
-/* A power of two, or 0 if the pool is too small to cache buffers of this size */
+/*
+ * Stop caching, and empty all magazines.  Caching may have begun anew meanwhile,
+ * because so much memory has become free.
+ */
+static void p2pmem_flush_all(struct p2pmem_pool *pool)
+{
+	int cpu;
+
+	guard(raw_spinlock_irqsave)(&pool->flush_lock);
+	scoped_guard(raw_spinlock, &pool->lock) {
+		if (pool->flushed)
+			return;
+		WRITE_ONCE(pool->max_cached, 0);
+	}
+	for_each_possible_cpu(cpu)
+		p2pmem_flush_cpu(pool, cpu);
+	scoped_guard(raw_spinlock, &pool->lock)
+		pool->flushed = !pool->max_cached;
+}
+
+/* A power of two, or 0 if buffers of this size are not cached */
 static unsigned int p2pmem_capacity(struct p2pmem_pool *pool,
 				    unsigned int class)
 {
@@ -371,7 +409,9 @@ static void p2pmem_push(struct p2pmem_pool *pool, unsigned int class,
 		return;
 
 	/* Keep half for the next allocations. */
-	p2pmem_flush(pool, cache, class, p2pmem_capacity(pool, class) / 2);
+	scoped_guard(raw_spinlock_irqsave, &cache->lock)
+		p2pmem_flush(pool, cache, class,
+			     p2pmem_capacity(pool, class) / 2);
 	p2pmem_return(pool, addr, PAGE_SIZE << class);
 }
 
@@ -547,18 +587,6 @@ size_t p2pmem_pool_size(struct p2pmem_pool *pool)
 	return READ_ONCE(pool->size);
 }
 
-/*
- * All CPUs together cache at most an eighth of the memory in each class, so that
- * p2pmem_flush_all() is rare.
- */
-static void p2pmem_limit_caches(struct p2pmem_pool *pool)
-{
-	size_t share = pool->size / 8 / num_possible_cpus();
-
-	WRITE_ONCE(pool->max_cached,
-		   min(rounddown_pow_of_two(share | 1), P2PMEM_MAX_CACHED));
-}
-
 static void p2pmem_free_chunk(struct p2pmem_chunk *chunk)
 {
 	kvfree(chunk->used);
@@ -623,8 +651,10 @@ int p2pmem_pool_add(struct p2pmem_pool *pool, void *vaddr, phys_addr_t bus_addr,
 	chunk->addr = (unsigned long)vaddr;
 	chunk->bus_addr = bus_addr;
 	chunk->ref = ref;
-	WRITE_ONCE(pool->size, pool->size + size);
-	p2pmem_limit_caches(pool);
+	scoped_guard(raw_spinlock_irqsave, &pool->lock) {
+		WRITE_ONCE(pool->size, pool->size + size);
+		p2pmem_start_caching(pool);
+	}
 	list_add_tail_rcu(&chunk->node, &pool->chunks);
 	return 0;
 }
@@ -645,6 +675,7 @@ struct p2pmem_pool *p2pmem_pool_create(int node)
 	INIT_LIST_HEAD(&pool->chunks);
 	pool->numa_node = node;
 	raw_spin_lock_init(&pool->lock);
+	raw_spin_lock_init(&pool->flush_lock);
 	pool->caches = alloc_percpu(struct p2pmem_cache);
 	if (!pool->caches) {
 		kfree(pool);

@@ -16,7 +16,7 @@ struct device;
  * @dev:      the only device for which the addresses are valid
  * @addr:     DMA address of the first byte, a multiple of %PAGE_SIZE
  * @len:      length in bytes
- * @dead:     the mapping is gone: @dev or the memory went away
+ * @dead:     the mapping is gone, as is @dev, the memory, or its last user
  * @siblings: RCU list without a head, of mappings for other devices
  *
  * Created by whoever knows both the memory and the device, for example by
@@ -27,7 +27,7 @@ struct device;
  * A descriptor stays in the list and can be read for as long as somebody holds
  * it, even if it is dead.  @dead is never cleared.  It is set once the last
  * transfer has ended: either nobody holds memory in the mapping any more, or
- * the driver of @dev has stopped its DMA.
+ * the driver of @dev has stopped its DMA, or the last user has unmapped it.
  */
 struct dma_premap {
 	struct device		*dev;

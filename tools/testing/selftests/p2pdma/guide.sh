@@ -49,14 +49,14 @@ run_block()
 	! grep -q "^nvme connect" "/tmp/guide/$1" || p2p_wait "$P2P_LIMIT" p2p_find_remote
 }
 
-# run_traced NUMBER: under load, which must be in the report
+# run_traced NUMBER PATTERN: under load, which must be in the report
 run_traced()
 {
 	p2p_start_load && run_block "$1"
 	local status=$?
 
 	p2p_end_load
-	((!status)) && grep -q "nvmet_p2pmem: .*data=p2pmem" /tmp/line.log
+	((!status)) && grep -q "$2" /tmp/line.log
 }
 
 # The target serves a host from p2pmem, and the log says so.
@@ -105,18 +105,23 @@ if ! { p2p_insmod p2pmem_provider && p2p_load_rnic; }; then
 fi
 name_host
 export P2P_SECONDS=1 P2P_SIZES=4096	# to measure.sh
+declare -A traced=([trace-cmd]="nvmet_p2pmem: .*data=p2pmem" [bpftrace]="^@\[p2pmem\]: [1-9]")
 write_blocks /tmp/guide
 last=$(find /tmp/guide -type f | wc -l)
 ktap_set_plan $((last + 4))
 p2p_mark_log
 ktap_test_result "block 1: $(head -n 1 /tmp/guide/1), and others" devices
 for ((block = 2; block <= last; block++)); do
-	run=run_block
-	if grep -q ^trace-cmd /tmp/guide/$block; then
-		run=run_traced
-		ktap_test_result "what is set up serves a host" serves
+	name="block $block: $(head -n 1 /tmp/guide/$block)"
+	tool=$(sed -n '/^\(trace-cmd\|bpftrace\) /s/ .*//p' /tmp/guide/$block | uniq)
+	[[ $tool != trace-cmd ]] || ktap_test_result "what is set up serves a host" serves
+	if [[ $tool ]] && ! type -P "$tool" > /dev/null; then
+		ktap_test_skip "$name: there is no $tool"
+	elif [[ $tool ]]; then
+		ktap_test_result "$name" run_traced $block "${traced[$tool]}"
+	else
+		ktap_test_result "$name" run_block $block
 	fi
-	ktap_test_result "block $block: $(head -n 1 /tmp/guide/$block)" $run $block
 	if grep -q measure.sh /tmp/guide/$block; then
 		ktap_test_result "what was measured was served from p2pmem" \
 			measured /tmp/p2pmem.csv 3

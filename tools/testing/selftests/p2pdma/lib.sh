@@ -11,6 +11,8 @@ DIR=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 P2P_NQN=nqn.2014-08.org.nvmexpress:p2pdma
 P2P_ADDR=192.0.2.1
 P2P_PORT=4420
+P2P_HOST=(--hostnqn nqn.2014-08.org.nvmexpress:p2pdma-host
+	  --hostid 11111111-2222-3333-4444-555555555555)
 P2P_TRANSPORT=rdma	# or tcp, loop
 P2P_INLINE=0	# bytes of data in the capsule
 P2P_PI=0	# hosts send and get protection information
@@ -535,8 +537,7 @@ p2p_connect()
 	[[ $P2P_TRANSPORT != loop ]] || network=()
 	if ! timeout "$P2P_LIMIT" nvme connect -t "$P2P_TRANSPORT" \
 	     "${network[@]}" -n $P2P_NQN \
-	     --hostnqn nqn.2014-08.org.nvmexpress:p2pdma-host \
-	     --hostid 11111111-2222-3333-4444-555555555555 \
+	     "${P2P_HOST[@]}" \
 	     -i 2 -Q 64 "$@" > $log 2>&1; then
 		p2p_log "nvme connect" $log
 		return 1

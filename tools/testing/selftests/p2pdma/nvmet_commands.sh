@@ -237,6 +237,33 @@ with_reservations()
 	echo 0 > "$P2P_NS"/resv_enable && return $result
 }
 
+# export_again: after a table, for the same drive
+export_again()
+{
+	p2p_set_provider "$provider" && p2p_connect
+}
+
+end_export()
+{
+	p2p_disconnect && timeout "$P2P_LIMIT" bash -c "echo 0 > $P2P_NS/enable"
+}
+
+# The NIC does not send what was read, after the command has been completed.
+lost_read()
+{
+	local fail=/sys/module/rnic_loop/parameters/fail_write
+
+	export_again && echo 1 > $fail && do_block_read && grep -q N $fail && end_export
+}
+
+# The drive loses the metadata that the host was told of.
+reformatted()
+{
+	export_again && p2p_format "$drive" 0 9 &&
+		! dd if="$remote" of=/dev/null bs=4k count=1 iflag=direct status=none &&
+		p2p_format "$drive" 8 9 --pi=1 && do_block_read && end_export
+}
+
 with_host_pi()
 {
 	local disk result=0
@@ -247,6 +274,8 @@ with_host_pi()
 		bad_guard=p2pmem bad_tag=p2pmem flush=nowhere && ((host_metadata == 8)) || result=1
 	provider=0 table host-PI-memory "$disk" block_read=nowhere \
 		block_write=nowhere verified_load=nowhere bad_guard=nowhere || result=1
+	lost_read || { ktap_print_msg "failed: a read that is lost"; result=1; }
+	reformatted || { ktap_print_msg "failed: a drive that is reformatted"; result=1; }
 	# Its blocks have other numbers on the drive, which are in the tuples.
 	p2p_partition "$disk" && table partition+PI "$disk"p1 block_read=p2pmem \
 		block_write=p2pmem verified_load=p2pmem || result=1

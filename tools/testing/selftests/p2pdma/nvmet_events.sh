@@ -151,6 +151,49 @@ reset_meanwhile()
 	((during && !status))
 }
 
+# noticed RESULT COMMAND...: it makes the target send the host a notice with that result
+noticed()
+{
+	local event=$P2P_TRACE/events/nvme/nvme_async_event status=0
+
+	echo > $P2P_TRACE/trace && echo 1 > $P2P_TRACE/tracing_on
+	echo 1 > "$event"/enable && "${@:2}" && p2p_wait "$P2P_LIMIT" \
+		grep -q "NVME_AEN=$1" $P2P_TRACE/trace || status=1
+	echo 0 > "$event"/enable
+	return $status
+}
+
+set_ana_state()
+{
+	echo "$1" > $P2P_NVMET/ports/1/ana_groups/1/ana_state
+}
+
+ana_changes()
+{
+	noticed 0x0c0302 set_ana_state non-optimized && set_ana_state optimized && p2p_verify
+}
+
+add_other_subsystem()
+{
+	mkdir "$other" && echo 1 > "$other"/attr_allow_any_host &&
+		ln -s "$other" $P2P_NVMET/ports/1/subsystems/other
+}
+
+# A host that stays connected to the discovery controller
+discovery_changes()
+{
+	local other=$P2P_NVMET/subsystems/other discovery=nqn.2014-08.org.nvmexpress.discovery
+	local status=0
+
+	nvme discover -t rdma -a "$P2P_ADDR" -s "$P2P_PORT" -p \
+		"${P2P_HOST[@]}" &> /tmp/discover.log ||
+		{ p2p_log discover /tmp/discover.log; return 1; }
+	noticed 0x70f002 add_other_subsystem || status=1
+	rm $P2P_NVMET/ports/1/subsystems/other
+	rmdir "$other"
+	timeout "$P2P_LIMIT" nvme disconnect -n $discovery > /dev/null && return $status
+}
+
 pool_free()
 {
 	p2p_disconnect && p2p_wait 10 p2p_pool_is_free "$provider" &&
@@ -168,7 +211,7 @@ p2p_require_tools fio nvme ip
 provider=$(p2p_device p2pmem0)
 small=$(p2p_device p2pmem1)
 pci=/sys/bus/pci/devices/$(p2p_device drive0)
-ktap_set_plan 8
+ktap_set_plan 10
 has_dma_bios=0
 p2p_has_dma_bios && has_dma_bios=1
 p2p_set_up_target "$(p2p_disk drive0)" "$small" ||
@@ -189,6 +232,8 @@ if ((has_dma_bios)) && grep -qsw flr "$pci"/reset_method; then
 else
 	ktap_test_skip "namespace enabled while the drive is reset: no FLR, or an old kernel"
 fi
+ktap_test_result "notice of an ANA state" ana_changes
+ktap_test_result "notice to a host of the discovery controller" discovery_changes
 ktap_test_result "all memory is back in the pools" pool_free
 p2p_remove_target
 ktap_finished

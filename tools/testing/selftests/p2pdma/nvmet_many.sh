@@ -159,6 +159,39 @@ two_nics()
 	hosts_leave && return $result
 }
 
+# use_nic_for_more NIC NETDEV: connections to the target's address that are made from now
+# on use this NIC, because the address was given to its network device last.
+use_nic_for_more()
+{
+	ip addr add $P2P_ADDR/24 dev "$2" &&
+		p2p_wait 10 grep -qi ":c000:0201$" "/sys/class/infiniband/$1"/ports/1/gids/*
+}
+
+connections_wait()
+{
+	[[ $(< /sys/module/rnic_loop/parameters/hold) == 2 ]]
+}
+
+# The memory is not mapped for the NIC of the I/O queues. While the first command on
+# the admin queue waits, all further connections are directed to another NIC.
+queues_on_two_nics()
+{
+	local hold=/sys/module/rnic_loop/parameters/hold connecting result=0
+
+	P2P_ADDR=0.0.0.0 P2P_PORT=4422 p2p_add_port 3 && echo 1 > $hold || return
+	P2P_PORT=4422 host 1 &
+	connecting=$!
+	p2p_wait "$P2P_LIMIT" connections_wait && use_nic_for_more rnic1 dummy1 || result=1
+	echo 0 > $hold
+	wait $connecting && modest 1 || result=1
+	ktap_print_msg "$(p2p_stat unreachable) commands through another NIC," \
+		"$(p2p_stat requests) in the BAR"
+	(($(p2p_stat unreachable) && !$(p2p_stat requests))) || result=1
+	hosts_leave || result=1
+	ip addr del $P2P_ADDR/24 dev dummy1
+	p2p_remove_port 3 && return $result
+}
+
 # Four hosts connect, transfer and leave, over and over, all at once on a small pool.
 # nvme-cli may mistake a controller that is going away for a connection, so retry.
 host_loop()
@@ -405,7 +438,7 @@ traced()
 	for event in nvmet/nvmet_p2pmem pci/p2pmem_map pci/p2pmem_unmap; do
 		echo 1 > $P2P_TRACE/events/$event/enable || return
 	done
-	echo > $P2P_TRACE/trace
+	echo > $P2P_TRACE/trace && echo 1 > $P2P_TRACE/tracing_on
 	host 1 && modest 1 || return
 	requests=$(p2p_stat requests)
 	hosts_leave && echo 0 > "$P2P_NS"/enable
@@ -426,7 +459,7 @@ p2p_has_dma_bios || p2p_skip_all "this kernel does not count, share or choose"
 big=$(p2p_device p2pmem0)
 small=$(p2p_device p2pmem1)
 far=$(p2p_device far)
-ktap_set_plan 15
+ktap_set_plan 16
 if ! { p2p_insmod p2pmem_provider && load_two_nics &&
        p2p_add_target "$(p2p_disk drive0)" && P2P_ADDR=$ADDR2 p2p_add_port 2 &&
        p2p_set_provider "$small"; }; then
@@ -434,6 +467,7 @@ if ! { p2p_insmod p2pmem_provider && load_two_nics &&
 fi
 
 result "two hosts on two NICs" two_nics
+result "I/O queues on another NIC" queues_on_two_nics
 result "four hosts come and go" hosts_come_and_go
 result "two namespaces on different drives and providers" two_namespaces
 result "two subsystems on one provider" two_subsystems

@@ -228,6 +228,26 @@ recover_with() # DISK
 	p2p_wait "$P2P_LIMIT" is_complete
 }
 
+# The array goes by what the replacement can do, although I/O waits for it already.
+replaced_by_null()
+{
+	local old=$md/dev-${drive1##*/} before result=0
+
+	modprobe null_blk nr_devices=1 gb=1 memory_backed=1 || return
+	during replace "$old" /dev/nullb0 || result=1
+	before=$(p2p_stat requests)
+	p2p_verify && (($(p2p_stat requests) == before)) || result=1
+	members_equal "$drive0" /dev/nullb0 && return $result
+}
+
+# replace DIRECTORY DISK: a member that works
+replace()
+{
+	echo want_replacement > "$1"/state && p2p_add_member "$2" || return
+	echo recover > "$md"/sync_action
+	p2p_wait "$P2P_LIMIT" grep -q faulty "$1"/state && p2p_wait 10 remove_member "$1"
+}
+
 fail_member()
 {
 	echo faulty > "$1"/state && p2p_wait 10 remove_member "$1"
@@ -482,7 +502,7 @@ if [[ $P2PDMA_TOPOLOGY == switch ]]; then
 	p2p_remove_target
 	ktap_finished
 fi
-ktap_set_plan 28
+ktap_set_plan 29
 use "$shared" || ktap_exit_fail_msg "cannot export $shared"
 
 ktap_test_result "multipath: served from the BAR" transfers
@@ -508,7 +528,9 @@ tear_down_array
 on_array "raid1" raid1 131072 "$drive0" "$drive1"
 ktap_test_result "raid1: members are equal" raid1_members_equal
 ktap_test_result "raid1: member replaced" replaced "$drive1"
+ktap_test_result "raid1: replaced by a member that takes only pages" replaced_by_null
 tear_down_array
+rmmod null_blk
 on_array "raid10" raid10 131072 "$drive0" "$drive1"
 ktap_test_result "raid10: member replaced" replaced "$drive0"
 tear_down_array

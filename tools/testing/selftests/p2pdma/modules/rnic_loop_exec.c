@@ -236,6 +236,13 @@ static enum rnic_verdict rnic_start_rdma(struct rnic_qp *qp,
 	return RNIC_COPY;
 }
 
+static enum ib_wc_status rnic_refuse_write(void)
+{
+	if (READ_ONCE(rnic_fail_write) && xchg(&rnic_fail_write, false))
+		return IB_WC_GENERAL_ERR;
+	return IB_WC_SUCCESS;
+}
+
 static enum ib_wc_status rnic_refuse_read(const struct rnic_swqe *wqe)
 {
 	if (READ_ONCE(rnic_fail_read) && xchg(&rnic_fail_read, false))
@@ -252,11 +259,17 @@ static enum rnic_verdict rnic_start_message(struct rnic_qp *qp)
 	bool read = op->wqe->opcode == IB_WR_RDMA_READ;
 	int ret;
 
-	if (read) {
-		op->status = rnic_refuse_read(op->wqe);
-		if (op->status)
-			return RNIC_END;
+	if (READ_ONCE(rnic_hold)) {
+		cmpxchg(&rnic_hold, 1, 2);
+		return RNIC_BUSY;
 	}
+
+	if (read)
+		op->status = rnic_refuse_read(op->wqe);
+	else if (op->wqe->opcode == IB_WR_RDMA_WRITE)
+		op->status = rnic_refuse_write();
+	if (op->status)
+		return RNIC_END;
 
 	if (read)
 		ret = rnic_gather(qp, &op->dst, IB_ACCESS_LOCAL_WRITE);

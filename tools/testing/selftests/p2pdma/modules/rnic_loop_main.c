@@ -64,9 +64,17 @@ bool rnic_fail_read;
 module_param_named(fail_read, rnic_fail_read, bool, 0644);
 MODULE_PARM_DESC(fail_read, "Fail the next RDMA READ, then reset this parameter (default: 0)");
 
+bool rnic_fail_write;
+module_param_named(fail_write, rnic_fail_write, bool, 0644);
+MODULE_PARM_DESC(fail_write, "Fail the next RDMA WRITE, then reset this parameter (default: 0)");
+
 bool rnic_unplugged;
 module_param_named(unplugged, rnic_unplugged, bool, 0644);
 MODULE_PARM_DESC(unplugged, "No message arrives, as if the cable were unplugged (default: 0)");
+
+int rnic_hold;
+module_param_named(hold, rnic_hold, int, 0644);
+MODULE_PARM_DESC(hold, "1: messages on connections wait until this is 0 again; 2: one does wait (default: 0)");
 
 /* Protects rnic_devs, which has one for each network device that is in use */
 static DEFINE_MUTEX(rnic_lock);

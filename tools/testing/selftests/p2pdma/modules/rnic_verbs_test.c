@@ -1345,7 +1345,7 @@ static int vt_rw_addr(struct vt *t, u32 off, u32 len,
 		return vt_fail("rdma_rw_ctx_init_addr: %d", ret);
 
 	ret = vt_rw_post(t, &ctx, vt_rw_ops(t, addr, len));
-	rdma_rw_ctx_destroy_addr(&ctx, t->a.qp);
+	rdma_rw_ctx_destroy(&ctx, t->a.qp, 1, NULL, 0, dir);
 	return vt_rw_end(t, ret);
 }
 

@@ -10,11 +10,12 @@ rootfs_required=(bash busybox fio kmod nvme)
 rootfs_optional=(addpart awk cmp dd delpart dmsetup getconf ip lspci od rdma setpci
 		 stat strace taskset timeout trace-cmd)
 
+# rootfs_tools TOOL...: these, and what every guest has
 rootfs_tools()
 {
 	local tool
 
-	for tool in "${rootfs_required[@]}"; do
+	for tool in "${rootfs_required[@]}" "$@"; do
 		type -P "$tool" || {
 			echo "run.sh: no '$tool' found, please install it" >&2
 			return 1
@@ -152,12 +153,13 @@ rootfs_pack()
 	(cd "$1" && find . | cpio -o -H newc -R 0:0 --quiet)
 }
 
-# rootfs_static CACHE: print the path of the archive with the tools
+# rootfs_static CACHE TOOL...: print the path of the archive with the tools
 rootfs_static()
 {
 	local cache=$1 tools libraries unused root archive
 
-	tools=$(rootfs_tools) || return
+	shift
+	tools=$(rootfs_tools "$@") || return
 	mapfile -t tools <<< "$tools"
 	archive=$cache/tools-$(rootfs_key "${tools[@]}").cpio
 	if [[ ! -s $archive ]]; then

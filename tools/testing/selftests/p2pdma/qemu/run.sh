@@ -28,6 +28,7 @@ usage()
 	  --smp N            processors (default: 2)
 	  --append ARGS      more kernel parameters
 	  --var NAME=VALUE   variable for the tests, may be repeated
+	  --tool PROGRAM     of this machine, which the tests run, may be repeated
 	  --workdir DIR      for backing files and, unless P2PDMA_CACHE names
 	                     another directory, for the cache of the root file system
 	  --functions FILE   ignore KCSAN reports without one of these functions in
@@ -65,6 +66,7 @@ parse_option()
 	--smp) smp=$2 ;;
 	--append) append=$2 ;;
 	--var) vars+=("$2") ;;
+	--tool) tools+=("$2") ;;
 	--workdir) base=$2 ;;
 	--functions) functions=$2 ;;
 	--profile) profile=$2 count=1 ;;
@@ -225,13 +227,14 @@ write_config()
 
 make_initrd()
 {
-	local tools
+	local static
 
-	tools=$(rootfs_static "$cache") || die "cannot make the root file system"
+	static=$(rootfs_static "$cache" "${tools[@]}") ||
+		die "cannot make the root file system"
 	write_config > "$work/run.conf"
 	rootfs_run "$kernel" "$tests_dir" "$work/run.conf" > "$work/run.cpio" ||
 		die "cannot pack the modules and tests"
-	cat "$tools" "$work/run.cpio" > "$work/initrd" ||
+	cat "$static" "$work/run.cpio" > "$work/initrd" ||
 		die "cannot write $work/initrd"
 }
 
@@ -340,7 +343,7 @@ cmdline=(console=ttyS0 ignore_loglevel printk.devkmsg=on panic=-1 oops=panic
 	 nvme_core.multipath=N)
 kernel='' tests_dir='' topology=switch limit=180 mem=1024 smp=2 append=''
 base=${TMPDIR:-/tmp}/p2pdma-qemu.$UID log='' keep='' shell='' count='' work=''
-functions='' profile='' gdb='' vars=() tests=() count_args=() qemu_status=0
+functions='' profile='' gdb='' vars=() tools=() tests=() count_args=() qemu_status=0
 
 parse "$@"
 check
