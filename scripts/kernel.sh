@@ -156,6 +156,8 @@ build_kernel() {
 		prepare_source
 		rm -f "$obj/.key"
 		step "$flavour-config" configure
+		# libbpf has -Werror: see compile().
+		[ "$config" != bpf ] || step "$flavour-tools" kmake prepare
 		step "$flavour-kernel" compile
 		rm -rf "$out.new"
 		step "$flavour-install" install_kernel "$out.new"
