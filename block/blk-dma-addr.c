@@ -194,7 +194,7 @@ static bool bio_needs_cpu_pi(struct bio *bio)
 	       bdev_limits(bio->bi_bdev)->integrity.csum_type;
 }
 
-/* The devices below a stack decide, each by its own settings in sysfs. */
+/* What is switched off in sysfs counts only for the devices below. */
 static bool bio_stack_needs_cpu_pi(struct bio *bio)
 {
 	struct blk_integrity *bi = &bdev_limits(bio->bi_bdev)->integrity;
