@@ -12,8 +12,6 @@ help:
 	@echo '                     one test, or several, and what they print'
 	@echo 'make gdb T=nvmet.sh [TOPO=bridge]'
 	@echo '                     the same, in a guest that waits for a debugger'
-	@echo 'make bisect T=nvmet.sh [TOPO=bridge] [KERNEL=test]'
-	@echo '                     the first patch of the series with which that test fails'
 	@echo 'make check-all       also the debug kernel in all topologies, failing allocations,'
 	@echo '                     data races, coverage, mutants, a build after each patch'
 	@echo 'make check-more      only what check-all adds to check'
@@ -73,9 +71,6 @@ gdb: tree
 	@scripts/setup.sh gdb
 	@scripts/check.sh gdb
 
-bisect: tree
-	@scripts/bisect.sh
-
 check-all:
 	@scripts/setup.sh more
 	@scripts/check.sh all
@@ -107,5 +102,5 @@ clean:
 distclean:
 	@scripts/tree.sh distclean
 
-.PHONY: help setup tree export series kernel demo shell lint check test gdb bisect check-all \
+.PHONY: help setup tree export series kernel demo shell lint check test gdb check-all \
 	check-more soak coverage mutants bench blktests clean distclean
