@@ -175,7 +175,7 @@ static bool bio_refuse_dma_addr(struct bio *bio, const char *reason)
 	return false;
 }
 
-static bool bio_op_takes_dma_addr(struct bio *bio)
+static inline bool bio_op_takes_dma_addr(struct bio *bio)
 {
 	switch (bio_op(bio)) {
 	case REQ_OP_READ:
@@ -203,6 +203,16 @@ static bool bio_stack_needs_cpu_pi(struct bio *bio)
 	       !(bi->flags & BLK_INTEGRITY_DEVICE_PROTECTS);
 }
 
+/* What a device and a stack have in common */
+static inline bool bio_check_dma_addr(struct bio *bio)
+{
+	if (!bio_op_takes_dma_addr(bio))
+		return bio_refuse_dma_addr(bio, "not a read, write or zone append");
+	if (!bio_dma_map(bio))
+		return bio_refuse_dma_addr(bio, "it has no mapping");
+	return true;
+}
+
 /**
  * bio_can_use_dma_addr - check whether a bio's device can use its addresses
  * @bio: bio with %REQ_DMA_ADDR that has entered the queue of the device
@@ -217,10 +227,8 @@ bool bio_can_use_dma_addr(struct bio *bio)
 {
 	if (!bdev_get_queue(bio->bi_bdev)->dma_dev)
 		return bio_refuse_dma_addr(bio, "the driver takes no DMA addresses");
-	if (!bio_op_takes_dma_addr(bio))
-		return bio_refuse_dma_addr(bio, "not a read, write or zone append");
-	if (!bio_dma_map(bio))
-		return bio_refuse_dma_addr(bio, "it has no mapping");
+	if (!bio_check_dma_addr(bio))
+		return false;
 	if (!__bio_find_dma_map(bio))
 		return bio_refuse_dma_addr(bio, "the memory is not mapped for the device");
 	if (bio_has_crypt_ctx(bio))
@@ -241,12 +249,12 @@ bool bio_can_pass_dma_addr(struct bio *bio, blk_features_t features)
 {
 	if (!(features & BLK_FEAT_PCI_P2PDMA))
 		return bio_refuse_dma_addr(bio, "the driver passes no DMA addresses on");
-	/* A split of such a bio would leave a rest that appears to have one. */
-	if (!bio_dma_map(bio))
-		return bio_refuse_dma_addr(bio, "it has no mapping");
-	/* If a member refused the bio, the stack might take that for an error. */
-	if (!bio_op_takes_dma_addr(bio))
-		return bio_refuse_dma_addr(bio, "not a read, write or zone append");
+	/*
+	 * Without a mapping, the rest after a split would appear to have one.
+	 * And what a member refuses, the stack might take for an error of it.
+	 */
+	if (!bio_check_dma_addr(bio))
+		return false;
 	if (bio_stack_needs_cpu_pi(bio))
 		return bio_refuse_dma_addr(bio, "the CPU cannot protect the data (PI)");
 	return true;

@@ -287,15 +287,12 @@ traced_actions()
 
 has_tracepoints()
 {
-	local event result=0
+	local result=0
 
-	for event in block_bio_queue block_rq_issue block_rq_complete; do
-		echo 1 > "$P2P_TRACE/events/block/$event/enable" || return
-	done
-	echo > "$P2P_TRACE"/trace
+	p2p_trace_events block/block_{bio_queue,rq_issue,rq_complete} || return
 	try "$drive" && traced_events R $READS && traced_events W $WRITES ||
 		result=1
-	echo 0 > "$P2P_TRACE"/events/block/enable
+	p2p_trace_no_events
 	return $result
 }
 

@@ -819,6 +819,24 @@ p2p_bar_range()
 		"/sys/bus/pci/devices/$(p2p_device "$1")/resource"
 }
 
+# p2p_trace_events EVENT...: from now on
+p2p_trace_events()
+{
+	local event
+
+	for event; do
+		echo 1 > "$P2P_TRACE/events/$event/enable" || return
+	done
+	echo > $P2P_TRACE/trace
+	echo 1 > $P2P_TRACE/tracing_on
+}
+
+# What was traced stays.
+p2p_trace_no_events()
+{
+	echo 0 > $P2P_TRACE/events/enable
+}
+
 # p2p_trace_iommu 0|1
 p2p_trace_iommu()
 {

@@ -91,12 +91,12 @@ do_bad_tag()
 # changes nothing that could be seen here.
 do_write_fua()
 {
-	local event=$P2P_TRACE/events/block/block_rq_issue found
+	local found
 
-	echo > $P2P_TRACE/trace && echo 1 > $P2P_TRACE/tracing_on &&
-		echo 1 > "$event/enable" && do_write --force-unit-access --limited-retry || return
+	p2p_trace_events block/block_rq_issue &&
+		do_write --force-unit-access --limited-retry || return
 	found=$(grep -c 'block_rq_issue: .* WFS\? ' $P2P_TRACE/trace)
-	echo 0 > "$event/enable"
+	p2p_trace_no_events
 	((found)) || { cat $P2P_TRACE/trace; return 1; }
 }
 

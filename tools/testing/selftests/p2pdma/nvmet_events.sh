@@ -154,12 +154,11 @@ reset_meanwhile()
 # noticed RESULT COMMAND...: it makes the target send the host a notice with that result
 noticed()
 {
-	local event=$P2P_TRACE/events/nvme/nvme_async_event status=0
+	local status=0
 
-	echo > $P2P_TRACE/trace && echo 1 > $P2P_TRACE/tracing_on
-	echo 1 > "$event"/enable && "${@:2}" && p2p_wait "$P2P_LIMIT" \
+	p2p_trace_events nvme/nvme_async_event && "${@:2}" && p2p_wait "$P2P_LIMIT" \
 		grep -q "NVME_AEN=$1" $P2P_TRACE/trace || status=1
-	echo 0 > "$event"/enable
+	p2p_trace_no_events
 	return $status
 }
 

@@ -8,7 +8,7 @@
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 ADDR2=198.51.100.1
-HOST=nqn.2014-08.org.nvmexpress:p2pdma-host
+HOST=${P2P_HOST[1]}
 ROUNDS=${P2PDMA_ROUNDS:-3}
 
 # --- targets and hosts ---
@@ -52,7 +52,7 @@ set_namespace()
 host()
 {
 	p2p_connect -D --hostnqn "$HOST$1" \
-		--hostid "11111111-2222-3333-4444-55555555555$1" "${@:2}" || return
+		--hostid "${P2P_HOST[3]%?}$1" "${@:2}" || return
 	p2p_wait "$P2P_LIMIT" host_disk "$1" > /dev/null
 }
 
@@ -163,8 +163,12 @@ two_nics()
 # on use this NIC, because the address was given to its network device last.
 use_nic_for_more()
 {
+	local gid
+
+	# shellcheck disable=SC2046 # four numbers
+	gid=$(printf ":%02x%02x:%02x%02x" $(tr . ' ' <<< $P2P_ADDR))
 	ip addr add $P2P_ADDR/24 dev "$2" &&
-		p2p_wait 10 grep -qi ":c000:0201$" "/sys/class/infiniband/$1"/ports/1/gids/*
+		p2p_wait 10 grep -q "$gid$" "/sys/class/infiniband/$1"/ports/1/gids/*
 }
 
 connections_wait()
@@ -433,16 +437,13 @@ two_subsystems()
 # Each command that nvmet allocates a buffer for leaves one event, which says where it is.
 traced()
 {
-	local event events=0 requests
+	local events=0 requests
 
-	for event in nvmet/nvmet_p2pmem pci/p2pmem_map pci/p2pmem_unmap; do
-		echo 1 > $P2P_TRACE/events/$event/enable || return
-	done
-	echo > $P2P_TRACE/trace && echo 1 > $P2P_TRACE/tracing_on
-	host 1 && modest 1 || return
+	p2p_trace_events nvmet/nvmet_p2pmem pci/p2pmem_{map,unmap} &&
+		host 1 && modest 1 || return
 	requests=$(p2p_stat requests)
 	hosts_leave && echo 0 > "$P2P_NS"/enable
-	echo 0 > $P2P_TRACE/events/enable
+	p2p_trace_no_events
 	events=$(grep -c 'nvmet_p2pmem: .* data=p2pmem' $P2P_TRACE/trace)
 	ktap_print_msg "$events events for $requests requests"
 	((events == requests && events)) &&

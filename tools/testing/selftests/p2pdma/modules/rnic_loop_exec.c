@@ -236,18 +236,16 @@ static enum rnic_verdict rnic_start_rdma(struct rnic_qp *qp,
 	return RNIC_COPY;
 }
 
-static enum ib_wc_status rnic_refuse_write(void)
+static enum ib_wc_status rnic_refuse(const struct rnic_swqe *wqe)
 {
-	if (READ_ONCE(rnic_fail_write) && xchg(&rnic_fail_write, false))
-		return IB_WC_GENERAL_ERR;
-	return IB_WC_SUCCESS;
-}
+	bool read = wqe->opcode == IB_WR_RDMA_READ;
+	bool *fail = read ? &rnic_fail_read : &rnic_fail_write;
 
-static enum ib_wc_status rnic_refuse_read(const struct rnic_swqe *wqe)
-{
-	if (READ_ONCE(rnic_fail_read) && xchg(&rnic_fail_read, false))
+	if (!read && wqe->opcode != IB_WR_RDMA_WRITE)
+		return IB_WC_SUCCESS;
+	if (READ_ONCE(*fail) && xchg(fail, false))
 		return IB_WC_GENERAL_ERR;
-	if (rnic_read_needs_mr && wqe->num_sge &&
+	if (read && rnic_read_needs_mr && wqe->num_sge &&
 	    (wqe->num_sge > 1 || wqe->sge->lkey == RNIC_LOCAL_DMA_LKEY))
 		return IB_WC_LOC_PROT_ERR;
 	return IB_WC_SUCCESS;
@@ -264,10 +262,7 @@ static enum rnic_verdict rnic_start_message(struct rnic_qp *qp)
 		return RNIC_BUSY;
 	}
 
-	if (read)
-		op->status = rnic_refuse_read(op->wqe);
-	else if (op->wqe->opcode == IB_WR_RDMA_WRITE)
-		op->status = rnic_refuse_write();
+	op->status = rnic_refuse(op->wqe);
 	if (op->status)
 		return RNIC_END;
 
