@@ -165,7 +165,7 @@ use_nic_for_more()
 {
 	local gid
 
-	# shellcheck disable=SC2046 # four numbers
+	# shellcheck disable=SC2046,SC2183 # four numbers
 	gid=$(printf ":%02x%02x:%02x%02x" $(tr . ' ' <<< $P2P_ADDR))
 	ip addr add $P2P_ADDR/24 dev "$2" &&
 		p2p_wait 10 grep -q "$gid$" "/sys/class/infiniband/$1"/ports/1/gids/*
