@@ -15,6 +15,7 @@ help:
 	@echo 'make check-all       also the debug kernel in all topologies, failing allocations,'
 	@echo '                     data races, coverage, mutants, a build after each patch'
 	@echo 'make check-more      only what check-all adds to check'
+	@echo '                     (PARTS="failures races": only these parts of it)'
 	@echo 'make soak            devices that come and go, for SOAK_MINUTES (60)'
 	@echo 'make coverage        which lines of the series the tests execute'
 	@echo 'make mutants         break the series in many places: do the tests notice?'

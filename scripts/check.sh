@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Run all tests and say how each went.  "check.sh all" adds the slow ones,
-# "check.sh more" runs the slow ones alone, "check.sh soak" one of them for
-# SOAK_MINUTES, "check.sh coverage" says which lines of the series no test executes.
+# "check.sh more" runs the slow ones alone, or of these only the PARTS that are named,
+# "check.sh soak" one of them for SOAK_MINUTES, "check.sh coverage" says which lines of
+# the series no test executes.
 # "check.sh test" shows what the tests T print in the topology TOPO, on the kernel KERNEL:
 # test, debug or base.  "check.sh gdb" does the same once a debugger has let the guest run.
 #
@@ -283,6 +284,7 @@ queue() {
 # tests either; that is counted once.
 built() {
 	local failed
+	[ -z "${ready[$1-$2]:-}" ] || return 0
 	failed=$(count FAIL)
 	item "kernel-$1-$2" "$SCRIPTS/kernel.sh" build "$1" "$2"
 	item "tests-$1-$2" "$SCRIPTS/kernel.sh" tests "$1" "$2"
@@ -375,41 +377,75 @@ run_items() {
 	item cost "$SCRIPTS/cost.sh"
 }
 
-# What takes longer than minutes
-run_more_items() {
-	local queue=$tmp/more debug_cycles=25 debug_rounds=3 debug_timeout=3600
-	local plain_cycles=28 topology
-	: >"$queue"
-	[ -z "${ready[series-test]:-}" ] || {
+# more_kernel PART: what its guests need
+more_kernel() {
+	case $1 in
+	churn) built series test ;;
+	failures|debug) built series debug ;;
+	base) built base test ;;
+	inject) built series debug+inject ;;
+	bpf) built series bpf ;;
+	races) built series kcsan && item functions "$SCRIPTS/functions.sh" ;;
+	*) return 1 ;;
+	esac
+}
+
+# more_guests PART: a line for queue() for each of them
+more_guests() {
+	local topology
+	case $1 in
+	churn)
 		for topology in switch bridge iommu-lazy iommu-strict; do
 			echo "guest churn-more-series-test-$topology series-test $topology churn.sh"
-		done
-	} >>"$queue"
-	[ -z "${ready[series-debug]:-}" ] || {
+		done ;;
+	failures)
 		# With an IOMMU more is allocated.
-		echo "guest fail_nth-series-debug-iommu-strict series-debug iommu-strict fail_nth.sh"
+		echo "guest fail_nth-series-debug-iommu-strict series-debug iommu-strict fail_nth.sh" ;;
+	debug)
 		# KASAN has a shadow of 1/8 of what is mapped, so not "large".
 		guests series-debug switch iommu-lazy iommu-strict iommu-pt \
 			refused cmb
 		guest_stack series-debug bridge
-		guests_force_mr series-debug
-	} >>"$queue"
-	[ -z "${ready[base-test]:-}" ] || guests base-test bridge >>"$queue"
-	# Tests whose result depends on BLK_ERROR_INJECTION
-	built series debug+inject &&
+		guests_force_mr series-debug ;;
+	base)
+		guests base-test bridge ;;
+	inject)
+		# Its result depends on BLK_ERROR_INJECTION.
 		echo "guest injected_errors-series-debug+inject-bridge" \
 			"series-debug+inject bridge" \
-			"$(parameters bridge bios) dma_bio_faults" >>"$queue"
-	built series bpf &&
-		echo "guest guide-series-bpf-bridge series-bpf bridge guide.sh" >>"$queue"
-	built series kcsan && item functions "$SCRIPTS/functions.sh" &&
-		guests_kcsan >>"$queue"
+			"$(parameters bridge bios) dma_bio_faults" ;;
+	bpf)
+		echo "guest guide-series-bpf-bridge series-bpf bridge guide.sh" ;;
+	races)
+		guests_kcsan ;;
+	esac
+}
+
+# more_items PART: what is not a guest
+more_items() {
+	case $1 in
+	coverage) run_coverage ;;
+	cost) item cost-nvmet "$SCRIPTS/cost.sh" nvmet ;;
+	mutants) item mutants "$SCRIPTS/mutants.sh" ;;
+	patches)
+		item each-patch-builds "$SCRIPTS/kernel.sh" each series test
+		item each-posting-builds "$SCRIPTS/kernel.sh" postings series test ;;
+	esac
+}
+
+# What takes longer than minutes
+MORE='churn failures debug base inject bpf races coverage cost mutants patches'
+run_more_items() {
+	local queue=$tmp/more debug_cycles=25 debug_rounds=3 debug_timeout=3600
+	local plain_cycles=28 part
+	: >"$queue"
+	for part in ${PARTS:-$MORE}; do
+		! more_kernel "$part" || more_guests "$part" >>"$queue"
+	done
 	queue 2 <"$queue"
-	run_coverage
-	item cost-nvmet "$SCRIPTS/cost.sh" nvmet
-	item mutants "$SCRIPTS/mutants.sh"
-	item each-patch-builds "$SCRIPTS/kernel.sh" each series test
-	item each-posting-builds "$SCRIPTS/kernel.sh" postings series test
+	for part in ${PARTS:-$MORE}; do
+		more_items "$part"
+	done
 }
 
 # kunit_has_run CONSOLE
@@ -465,6 +501,9 @@ count() { cut -f1 "$RESULTS/verdicts" | grep -cx "$1" || true; }
 	die "$1: not all, more, soak, coverage, test, or gdb"
 [[ ${SOAK_MINUTES:-60} =~ ^[1-9][0-9]*$ ]] ||
 	die "SOAK_MINUTES=$SOAK_MINUTES: not a number of minutes"
+for part in ${PARTS:-}; do
+	[[ " $MORE " = *" $part "* ]] || die "PARTS: there is no $part" "there are: $MORE"
+done
 [[ ${SEED:-1} =~ ^[1-9][0-9]{0,8}$ ]] || die "SEED=$SEED: not a number above 0"
 seed=${SEED:-}
 [ $# != 0 ] || seed=${SEED:-1}
@@ -485,7 +524,7 @@ if [ "$(count FAIL)" = 0 ]; then
 	case ${1:-} in
 	soak) soak ;;
 	coverage) run_coverage ;;
-	more) build_kernels; run_more_items ;;
+	more) run_more_items ;;
 	all) build_kernels; run_items; run_more_items ;;
 	'') build_kernels; run_items ;;
 	esac
