@@ -979,7 +979,7 @@ static void dma_test_integrity(struct kunit *test)
 	bio_uninit(bio);
 }
 
-/* A stack protects data if all of its members do, in whatever order they come. */
+/* A stack protects data if all of its members do, whatever their order. */
 static void dma_test_stack_integrity(struct kunit *test)
 {
 	struct queue_limits *lim = kunit_kcalloc(test, 3, sizeof(*lim), GFP_KERNEL);

@@ -14,7 +14,9 @@
 
 /*
  * The first bio_vec of such a bio is empty and names the mapping.  Clones and
- * splits share it with the table, so struct bio needs no member for it.
+ * splits share it with the table, so struct bio needs no member for it.  As
+ * iteration starts at the second bio_vec, an index of 0 means that there is no
+ * mapping: only the flag was set.
  */
 static struct dma_premap *bio_dma_map(const struct bio *bio)
 {
@@ -153,9 +155,9 @@ EXPORT_SYMBOL_GPL(dma_premap_find);
  * The mapping is looked up each time, not stored in @bio: a stored one could be
  * gone by the time @bio is sent to another device because the first one failed.
  *
- * Return: The mapping, or %NULL if there is none.  It stays for as long as the
- *	caller has a reference to the queue of @bio, because the driver drains
- *	the queue before its device loses its mappings.  For a stacking driver,
+ * Return: The mapping, or %NULL if there is none.  It stays for as long as @bio
+ *	holds the usage counter of its queue, because the driver drains the
+ *	queue before its device loses its mappings.  For a stacking driver,
  *	which only needs to know where to split, it is the one that @bio names.
  */
 const struct dma_premap *__bio_find_dma_map(struct bio *bio)
@@ -194,7 +196,7 @@ static bool bio_needs_cpu_pi(struct bio *bio)
 	       bdev_limits(bio->bi_bdev)->integrity.csum_type;
 }
 
-/* What is switched off in sysfs counts only for the devices below. */
+/* read_verify and write_generate of the stack itself do not matter here. */
 static bool bio_stack_needs_cpu_pi(struct bio *bio)
 {
 	struct blk_integrity *bi = &bdev_limits(bio->bi_bdev)->integrity;
@@ -250,8 +252,9 @@ bool bio_can_pass_dma_addr(struct bio *bio, blk_features_t features)
 	if (!(features & BLK_FEAT_PCI_P2PDMA))
 		return bio_refuse_dma_addr(bio, "the driver passes no DMA addresses on");
 	/*
-	 * Without a mapping, the rest after a split would appear to have one.
-	 * And what a member refuses, the stack might take for an error of it.
+	 * After a split, the rest of a bio without a mapping may have an index
+	 * other than 0, and its first bio_vec would be taken for a mapping.
+	 * And a stack might take a refusal by a member for its failure.
 	 */
 	if (!bio_check_dma_addr(bio))
 		return false;

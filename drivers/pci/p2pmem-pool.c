@@ -14,14 +14,14 @@
  * Buffers are aligned to their size, so that two free neighbours can become one
  * buffer of the next class.  For each class there is a bitmap of the groups
  * whose largest free buffer is of that class.  An allocation takes the first
- * group of the smallest class that is large enough.  So its cost depends neither
- * on the size of the pool nor on the memory in use, and entirely free groups are
- * used last.
+ * group of the smallest class that is large enough.  So the search walks
+ * groups, 64 at a time and from a lower bound, not pages, and entirely free
+ * groups are used last.
  *
  * Cached buffers count as free.  They hold no reference to their memory, and an
- * allocation fails only after the magazines of all CPUs have been emptied.  Then
- * nothing is cached, and the next failure is quick, until an eighth of the memory
- * is free again.
+ * allocation fails only after the magazines of all CPUs have been emptied.  From
+ * then until an eighth of the memory is free again, nothing is cached, and the
+ * next failure is quick.
  */
 #include <linux/bitmap.h>
 #include <linux/find.h>
@@ -40,7 +40,10 @@
 
 #define P2PMEM_GROUP_PAGES	BIT(P2PMEM_CLASSES - 1)
 
-/* Limits of a magazine: only every 16th allocation searches the bitmaps. */
+/*
+ * Limits of a magazine.  With 32 buffers, only every 16th allocation searches
+ * the bitmaps; from 128 KiB on, the number of bytes is the tighter limit.
+ */
 #define P2PMEM_MAX_CACHED_BUFS	32
 #define P2PMEM_MAX_CACHED	(2 * P2PMEM_MAX_BUF)
 
@@ -74,7 +77,10 @@ struct p2pmem_chunk {
 };
 
 struct p2pmem_pool {
-	/* Changed by p2pmem_pool_add() only, and @max_cached while memory is short */
+	/*
+	 * Changed by p2pmem_pool_add() only, except @max_cached, which is 0
+	 * while memory is short
+	 */
 	struct p2pmem_cache __percpu *caches;
 	struct list_head chunks;
 	size_t size;
@@ -351,8 +357,8 @@ static void p2pmem_flush_cpu(struct p2pmem_pool *pool, int cpu)
 }
 
 /*
- * Stop caching, and empty all magazines.  Caching may have begun anew meanwhile,
- * because so much memory has become free.
+ * Stop caching, and empty all magazines.  Caching may have begun anew
+ * meanwhile, because so much memory has become free.
  */
 static void p2pmem_flush_all(struct p2pmem_pool *pool)
 {
@@ -455,8 +461,8 @@ static unsigned long p2pmem_alloc_class(struct p2pmem_pool *pool,
  * @size: number of bytes; up to 1 MiB it is rounded up to a power of two
  * @ref: set to the reference counter of the memory, see p2pmem_pool_add()
  *
- * Takes the buffer from the magazine of this CPU, which is refilled by half when
- * it is empty.
+ * Takes the buffer from the magazine of this CPU, which is refilled by half
+ * when it is empty.
  *
  * Context: Any but NMI.  The caller keeps the pool from being destroyed.
  * Return: the buffer, to be freed by p2pmem_pool_free(), or %NULL.

@@ -16,7 +16,7 @@ struct device;
  * @dev:      the only device for which the addresses are valid
  * @addr:     DMA address of the first byte, a multiple of %PAGE_SIZE
  * @len:      length in bytes
- * @dead:     the mapping is gone, as is @dev, the memory, or its last user
+ * @dead:     torn down: @dev, the memory or the last user has gone
  * @siblings: RCU list without a head, of mappings for other devices
  *
  * Created by whoever knows both the memory and the device, for example by

@@ -17,8 +17,8 @@ usage()
 	NIC       PCI address, RDMA device (mlx5_0) or network device (eth0)
 	DRIVE     block device (/dev/nvme0n1), or PCI address of a drive
 
-	The exit status is 0 if nvmet-rdma can serve the drive from the memory, 1 if
-	it cannot, and 2 if that cannot be determined.
+	The exit status is 0 if nvmet-rdma can serve the drive from the memory (perhaps
+	only once it is published), 1 if it cannot, and 2 if that cannot be determined.
 	END
 }
 
@@ -371,7 +371,7 @@ check_addresses()
 	bits=$(dma_bits "$1")
 	limit=$((bits < 63 ? (1 << bits) - 1 : (1 << 63) - 1))
 	[[ -e $PCI/$1/driver ]] ||
-		say "  note: without a driver, which sets its address bits, 64 are assumed"
+		say "  note: it has no driver, which sets its DMA mask, so 64 bits are assumed"
 	if [[ $kind != "bus address" ]]; then
 		kind="physical address"
 		advice="boot with an IOMMU in translated mode, or "
@@ -491,7 +491,7 @@ check_provider()
 [[ $1 != @(-h|--help) ]] || { usage; exit 0; }
 [[ $# == 3 && $1 && $2 && $3 ]] || { usage >&2; exit 2; }
 ((EUID == 0)) || die "needs root to read ACS settings"
-is_pci "$1" || die "$1: no PCI device; see lspci -D"
+is_pci "$1" || die "$1: not a PCI device; see lspci -D"
 provider=$1
 read -r bar_first bar_last <<< "$(bar_of_provider)"
 [[ $bar_last ]] || die "$1: has no memory BAR"
@@ -503,10 +503,11 @@ check_nic
 if is_pci "$3"; then check_drive "$3"; else check_disk "$3"; fi
 suggest_acs
 if ((works && ready)); then
-	say "nvmet-rdma can serve it: set p2pmem to $provider"
+	say "nvmet-rdma can serve the drive from the memory: set p2pmem to $provider"
 elif ((works)); then
-	say "nvmet-rdma can serve it, once the memory of $provider is published"
+	say "nvmet-rdma can serve the drive once the memory of $provider is published"
 fi
 ((!works)) || exit 0
-say "nvmet-rdma would use system memory, or refuse to enable the namespace"
+say "nvmet-rdma cannot use the memory. If the reason is the NIC or metadata, it uses"
+say "system memory; otherwise the namespace cannot be enabled."
 exit 1
