@@ -430,11 +430,12 @@ more_items() {
 	patches)
 		item each-patch-builds "$SCRIPTS/kernel.sh" each series test
 		item each-posting-builds "$SCRIPTS/kernel.sh" postings series test ;;
+	portability) item portability "$SCRIPTS/portability.sh" ;;
 	esac
 }
 
 # What takes longer than minutes
-MORE='churn failures debug base inject bpf races coverage cost mutants patches'
+MORE='churn failures debug base inject bpf races coverage cost mutants patches portability'
 run_more_items() {
 	local queue=$tmp/more debug_cycles=25 debug_rounds=3 debug_timeout=3600
 	local plain_cycles=28 part
