@@ -81,24 +81,29 @@ compile() {
 left_out() {
 	local file
 	for file in "${files[@]}"; do
-		[ -e "$obj/${file%.c}.o" ] || echo "${file##*/}"
+		[ -e "$obj/${file%.c}.o" ] || printf ' %s' "${file##*/}"
 	done
 }
 
 # try NAME WORD...
 try() {
-	local name=$1 log=$LOGS/portability-$1.log start=$SECONDS
+	local name=$1 log=$LOGS/portability-$1.log start=$SECONDS status=0
 	obj=$TREE/.obj-portability-$name
 	rm -rf "$obj"
-	if ! (compile "${@:2}") >"$log" 2>&1; then
+	# Not in a condition, which would disarm set -e.
+	set +e
+	(set -e; compile "${@:2}") >"$log" 2>&1
+	status=$?
+	set -e
+	if [ "$status" != 0 ]; then
 		echo "not ok $name"
 		show_errors "$log"
 		failed=1
 	elif [ "$name" = x86 ] && [ -n "$(left_out)" ]; then
-		echo "not ok $name, which has everything, leaves out" $(left_out)
+		echo "not ok $name, which has all options: not compiled:$(left_out)"
 		failed=1
 	else
-		echo "ok $name: $((SECONDS - start)) s, without" $(left_out)
+		echo "ok $name ($((SECONDS - start)) s); not compiled:$(left_out)"
 	fi
 	rm -rf "$obj"
 }
