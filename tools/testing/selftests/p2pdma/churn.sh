@@ -104,13 +104,13 @@ drive_has_recovered()
 # The kernel stops the drive, resets the link, and starts the drive again.
 recovers() # COMMAND...: meanwhile
 {
-	p2p_mark_log
 	[[ $(p2p_ask link_error drive0) == ok ]] || return
-	if drive_has_recovered; then
-		ktap_print_msg "too late: the drive has recovered"
-		return 1
-	fi
-	"$@" && p2p_wait "$P2P_LIMIT" drive_has_recovered
+	# The recovery must not end before this.
+	p2p_mark_log
+	"$@" || return
+	p2p_wait "$P2P_LIMIT" drive_has_recovered && return
+	ktap_print_msg "the drive recovered too early, or not at all"
+	return 1
 }
 
 drive_link_error()
