@@ -425,7 +425,9 @@ more_guests() {
 more_items() {
 	case $1 in
 	coverage) run_coverage ;;
-	cost) item cost-nvmet "$SCRIPTS/cost.sh" nvmet ;;
+	cost)
+		built series test && built base test &&
+			item cost-nvmet "$SCRIPTS/cost.sh" nvmet ;;
 	mutants) item mutants "$SCRIPTS/mutants.sh" ;;
 	patches)
 		item each-patch-builds "$SCRIPTS/kernel.sh" each series test

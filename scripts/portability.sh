@@ -52,16 +52,15 @@ check_option() {
 
 # compile WORD...: of a variant
 compile() {
-	local word options=() cc=gcc
-	variables=()
+	local word options=() variables=() cc=gcc
 	for word; do
-		case $word in
-		CONFIG_*) options+=("$word") ;;
-		*) variables+=("$word") ;;
-		esac
 		case $word in
 		CROSS_COMPILE=*) cc=${word#*=}gcc ;;
 		LLVM=*) cc=clang${word#*=} ;;
+		esac
+		case $word in
+		CONFIG_*) options+=("$word") ;;
+		*) variables+=("$word") ;;
 		esac
 	done
 	variables+=(CC="ccache $cc")
@@ -71,10 +70,10 @@ compile() {
 		[[ $* != *ARCH=x86_64* ]] || echo CONFIG_64BIT=y
 		printf '%s\n' "${options[@]}"
 	} >"$obj/fragments"
-	kmake "${variables[@]}" KCONFIG_ALLCONFIG="$obj/fragments" allnoconfig
-	for word in "${options[@]}"; do check_option "$word"; done
-	kmake "${variables[@]}" prepare
-	kmake "${variables[@]}" "${DIRS[@]}"
+	kmake "${variables[@]}" KCONFIG_ALLCONFIG="$obj/fragments" allnoconfig &&
+		for word in "${options[@]}"; do check_option "$word"; done &&
+		kmake "${variables[@]}" prepare &&
+		kmake "${variables[@]}" "${DIRS[@]}"
 }
 
 # Which of the touched files were not compiled, for want of an option
@@ -87,23 +86,18 @@ left_out() {
 
 # try NAME WORD...
 try() {
-	local name=$1 log=$LOGS/portability-$1.log start=$SECONDS status=0
+	local name=$1 log=$LOGS/portability-$1.log start=$SECONDS missing
 	obj=$TREE/.obj-portability-$name
 	rm -rf "$obj"
-	# Not in a condition, which would disarm set -e.
-	set +e
-	(set -e; compile "${@:2}") >"$log" 2>&1
-	status=$?
-	set -e
-	if [ "$status" != 0 ]; then
+	if ! (compile "${@:2}") >"$log" 2>&1; then
 		echo "not ok $name"
 		show_errors "$log"
 		failed=1
-	elif [ "$name" = x86 ] && [ -n "$(left_out)" ]; then
-		echo "not ok $name, which has all options: not compiled:$(left_out)"
+	elif missing=$(left_out) && [ "$name" = x86 ] && [ -n "$missing" ]; then
+		echo "not ok $name, which has all options: not compiled:$missing"
 		failed=1
 	else
-		echo "ok $name ($((SECONDS - start)) s); not compiled:$(left_out)"
+		echo "ok $name ($((SECONDS - start)) s)${missing:+; not compiled:$missing}"
 	fi
 	rm -rf "$obj"
 }

@@ -304,8 +304,8 @@ start_qemu()
 	fi
 }
 
-# QEMU 7.2 was seen to sleep while timers of the guest were due, in the middle of
-# resetting a drive, until there was something on its monitor. So it is asked something
+# A guest once stood still while a drive was removed, until something came to QEMU's
+# monitor, as if QEMU (7.2) had slept while timers were due. So it is asked something
 # every few seconds.
 #
 # A guest that does not end in time gets an NMI, so that its kernel panics and shows
@@ -314,8 +314,8 @@ watch_guest()
 {
 	local end=$((SECONDS + limit))
 
-	# A sleep would outlive this process.
 	while ((SECONDS < end)); do
+		# A sleep would outlive this process.
 		read -r -t 5 <> "$work/never"
 		echo '{"execute": "query-status"}' >&9
 	done
