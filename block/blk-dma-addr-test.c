@@ -18,6 +18,7 @@
 #include <linux/blkdev.h>
 #include <linux/dma-premap.h>
 #include <linux/hash.h>
+#include <linux/ktime.h>
 #include <linux/moduleparam.h>
 #include <linux/prandom.h>
 #include <linux/sizes.h>
@@ -34,6 +35,10 @@ MODULE_PARM_DESC(seed, "repeat a run, 0 for a new one");
 static unsigned int rounds = 3000;
 module_param(rounds, uint, 0444);
 MODULE_PARM_DESC(rounds, "how often to try something random");
+
+static bool bench;
+module_param(bench, bool, 0444);
+MODULE_PARM_DESC(bench, "measure how long it takes, which is not checked");
 
 struct extent {
 	u64 addr;
@@ -1168,6 +1173,85 @@ static void dma_test_no_merge(struct kunit *test)
 	}
 }
 
+/*
+ * Benchmarks
+ */
+
+static void dma_test_bench_addr(struct dma_test *f, struct bio *bio,
+		struct page *pages, u32 len)
+{
+	bio_add_dma_addr(bio, f->named, f->named->addr, len);
+}
+
+/* As peer-to-peer memory has them */
+static void dma_test_bench_range(struct dma_test *f, struct bio *bio,
+		struct page *pages, u32 len)
+{
+	bio_add_page(bio, pages, len, 0);
+}
+
+/* As system memory has them: none is next to another. */
+static void dma_test_bench_pages(struct dma_test *f, struct bio *bio,
+		struct page *pages, u32 len)
+{
+	unsigned int i;
+
+	for (i = 0; i < len / PAGE_SIZE; i++)
+		bio_add_page(bio, pages + 2 * i, PAGE_SIZE, 0);
+}
+
+/* Return the picoseconds that it takes to build and check a bio of @len bytes. */
+static u64 dma_test_bench_one(struct dma_test *f, struct page *pages, u32 len,
+		void (*add)(struct dma_test *f, struct bio *bio,
+			    struct page *pages, u32 len))
+{
+	unsigned int i, segs, n = 1000000;
+	u64 start = ktime_get_ns();
+	struct bio *bio;
+
+	for (i = 0; i < n; i++) {
+		bio = dma_test_init_bio(f, &f->bios[0], REQ_OP_READ);
+		add(f, bio, pages, len);
+		dma_test_split_off(&f->drives[0], bio, &segs);
+		bio_uninit(bio);
+	}
+	return (ktime_get_ns() - start) * NSEC_PER_USEC / n;
+}
+
+static void dma_test_bench(struct kunit *test)
+{
+	static const u32 sizes[] = { SZ_4K, SZ_128K, SZ_512K };
+	struct queue_limits lim = {
+		.max_hw_sectors		= SZ_1M / SECTOR_SIZE,
+		.max_user_sectors	= SZ_1M / SECTOR_SIZE,
+		.max_segments		= BIO_MAX_VECS,
+		.max_segment_size	= UINT_MAX,
+	};
+	struct dma_test *f = test->priv;
+	struct page *pages;
+	unsigned int i;
+
+	if (!bench)
+		return;
+	dma_test_set_limits(f, f->drives[0].q, &lim);
+	pages = alloc_pages(GFP_KERNEL, get_order(SZ_1M));
+	KUNIT_ASSERT_NOT_NULL(test, pages);
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		u64 addr = dma_test_bench_one(f, pages, sizes[i],
+					      dma_test_bench_addr);
+
+		kunit_info(test, "bench: bio of %u KiB: one range of pages %llu ps, series %llu ps",
+			   sizes[i] >> 10,
+			   dma_test_bench_one(f, pages, sizes[i],
+					      dma_test_bench_range), addr);
+		kunit_info(test, "bench: bio of %u KiB: separate pages %llu ps, series %llu ps",
+			   sizes[i] >> 10,
+			   dma_test_bench_one(f, pages, sizes[i],
+					      dma_test_bench_pages), addr);
+	}
+	__free_pages(pages, get_order(SZ_1M));
+}
+
 static const struct blk_mq_ops dma_test_mq_ops = {
 	.queue_rq	= dma_test_queue_rq,
 };
@@ -1273,6 +1357,7 @@ static struct kunit_case dma_test_cases[] = {
 	KUNIT_CASE(dma_test_submit_to_stack),
 	KUNIT_CASE(dma_test_get_dma_devs),
 	KUNIT_CASE(dma_test_no_merge),
+	KUNIT_CASE_SLOW(dma_test_bench),
 	{ }
 };
 

@@ -6,6 +6,7 @@
 #   kunit.sh [KERNEL-PARAMETER]...
 #
 # KUNIT_TREE tests another tree than build/linux, which is not kept in the cache.
+# KUNIT_CONFIG=CONFIG_<option>=<value> changes the configuration.
 #
 # Passed is what was seen to pass: each suite, nothing skipped, a clean log.
 
@@ -20,14 +21,15 @@ TREE=${KUNIT_TREE:-$BUILD/linux}
 OUT=$BUILD/kunit${OTHER_TREE:+-${OTHER_TREE##*/}}
 SUITES=(blk-dma-addr iov_iter p2pmem-pool)
 # A build directory in the tree, for the reason that kernel.sh gives.
-OBJ=$TREE/.obj-kunit
+OBJ=$TREE/.obj-kunit${KUNIT_CONFIG:+-other}
 # What User Mode Linux has by default, and the tests do not need.
 OFF=(KUNIT_UML_PCI INPUT SERIO HID_SUPPORT USB_SUPPORT HWMON HW_RANDOM
 	VIRTIO_MENU VHOST_MENU IO_URING SWAP NAMESPACES SUSPEND COREDUMP)
 mapfile -t CONFIG < <(
 	printf -- '--kunitconfig=block\n--kunitconfig=drivers/pci\n'
 	printf -- '--kconfig_add=CONFIG_EXPERT=y\n'
-	printf -- '--kconfig_add=CONFIG_%s=n\n' "${OFF[@]}")
+	printf -- '--kconfig_add=CONFIG_%s=n\n' "${OFF[@]}"
+	printf '%s' "${KUNIT_CONFIG:+--kconfig_add=$KUNIT_CONFIG}")
 
 kunit() { kbuild_env python3 "$TREE/tools/testing/kunit/kunit.py" "$@"; }
 

@@ -544,104 +544,193 @@ static void test_concurrent(struct kunit *test)
 	kunit_info(test, "%u CPUs", num_online_cpus());
 }
 
-/* Free the oldest of @nr buffers and allocate another one, and so on. */
-static u64 bench_pool(struct p2pmem_pool *pool, void **bufs, unsigned int nr,
-		      unsigned int n)
-{
-	u64 start = ktime_get_ns();
-	struct percpu_ref *ref;
-	unsigned int i;
+/*
+ * Benchmarks
+ */
 
-	for (i = 0; i < n; i++) {
-		p2pmem_pool_free(pool, bufs[i % nr], PAGE_SIZE);
-		bufs[i % nr] = p2pmem_pool_alloc(pool, PAGE_SIZE, &ref);
-	}
-	return (ktime_get_ns() - start) / n;
+/*
+ * @held: bytes that somebody else has, at the beginning of the pool
+ * @nr: number of buffers
+ * @burst: whether to allocate all of them, free all of them, and so on, instead
+ *	of freeing the oldest and allocating another
+ * @n: how often to free a buffer and to allocate one
+ */
+struct bench {
+	void *pool;
+	void *(*alloc)(void *pool, size_t size);
+	void (*free)(void *pool, void *buf, size_t size);
+	void **bufs;
+	size_t size;
+	size_t held;
+	unsigned int nr;
+	bool burst;
+	unsigned int n;
+};
+
+static void *bench_alloc(void *pool, size_t size)
+{
+	struct percpu_ref *ref;
+
+	return p2pmem_pool_alloc(pool, size, &ref);
 }
 
-/* The same without magazines: first fit, as pci_alloc_p2pmem() once was */
-static u64 bench_gen_pool(struct gen_pool *pool, void **bufs, unsigned int nr,
-			  unsigned int n)
+static void bench_free(void *pool, void *buf, size_t size)
 {
-	u64 start = ktime_get_ns();
-	unsigned int i;
+	p2pmem_pool_free(pool, buf, size);
+}
+
+/* Without magazines: first fit, as pci_alloc_p2pmem() once was */
+static void *bench_gen_alloc(void *pool, size_t size)
+{
 	void *ref;
 
-	for (i = 0; i < n; i++) {
-		gen_pool_free_owner(pool, (unsigned long)bufs[i % nr], PAGE_SIZE,
-				    &ref);
-		bufs[i % nr] = (void *)gen_pool_alloc_owner(pool, PAGE_SIZE,
-							    &ref);
-	}
-	return (ktime_get_ns() - start) / n;
+	return (void *)gen_pool_alloc_owner(pool, size, &ref);
 }
 
-/* Somebody holds the first @held bytes. */
-static u64 bench_one_pool(struct kunit *test, void **bufs, unsigned int nr,
-			  size_t size, size_t held)
+static void bench_gen_free(void *pool, void *buf, size_t size)
 {
-	struct p2pmem_pool *pool = p2pmem_pool_create(NUMA_NO_NODE);
+	void *ref;
+
+	gen_pool_free_owner(pool, (unsigned long)buf, size, &ref);
+}
+
+static void bench_replace(const struct bench *b)
+{
+	unsigned int i;
+
+	for (i = 0; i < b->n; i++) {
+		b->free(b->pool, b->bufs[i % b->nr], PAGE_SIZE);
+		b->bufs[i % b->nr] = b->alloc(b->pool, PAGE_SIZE);
+	}
+}
+
+/* Begins and ends with all of them allocated, as @n is a multiple of @nr. */
+static void bench_burst(const struct bench *b)
+{
+	unsigned int i, k;
+
+	for (i = 0; i < b->n; i += b->nr) {
+		for (k = 0; k < b->nr; k++)
+			b->free(b->pool, b->bufs[k], PAGE_SIZE);
+		for (k = 0; k < b->nr; k++)
+			b->bufs[k] = b->alloc(b->pool, PAGE_SIZE);
+	}
+}
+
+/* The memory is used up. */
+static void bench_fail(const struct bench *b)
+{
+	unsigned int i;
+
+	for (i = 0; i < b->n; i++)
+		b->alloc(b->pool, PAGE_SIZE);
+}
+
+/* Return the picoseconds that it takes each time. */
+static u64 bench_time(const struct bench *b)
+{
+	u64 start = ktime_get_ns();
+
+	if (!b->nr)
+		bench_fail(b);
+	else if (b->burst)
+		bench_burst(b);
+	else
+		bench_replace(b);
+	return (ktime_get_ns() - start) * NSEC_PER_USEC / b->n;
+}
+
+static u64 bench_pool(struct kunit *test, struct bench *b)
+{
 	struct percpu_ref ref, *got;
 	unsigned int i;
-	u64 ns;
+	u64 time;
 
-	KUNIT_ASSERT_NOT_NULL(test, pool);
-	KUNIT_ASSERT_EQ(test, p2pmem_pool_add(pool, BASE, 0, size, &ref), 0);
-	if (held)
-		p2pmem_pool_alloc_exact(pool, held, &got);
-	for (i = 0; i < nr; i++)
-		bufs[i] = p2pmem_pool_alloc(pool, PAGE_SIZE, &got);
-	ns = bench_pool(pool, bufs, nr, 1000000);
-	for (i = 0; i < nr; i++)
-		p2pmem_pool_free(pool, bufs[i], PAGE_SIZE);
-	if (held)
-		p2pmem_pool_free_exact(pool, BASE, held);
-	p2pmem_pool_destroy(pool);
-	return ns;
+	b->pool = p2pmem_pool_create(NUMA_NO_NODE);
+	b->alloc = bench_alloc;
+	b->free = bench_free;
+	KUNIT_ASSERT_NOT_NULL(test, b->pool);
+	KUNIT_ASSERT_EQ(test,
+			p2pmem_pool_add(b->pool, BASE, 0, b->size, &ref), 0);
+	if (b->held)
+		p2pmem_pool_alloc_exact(b->pool, b->held, &got);
+	for (i = 0; i < b->nr; i++)
+		b->bufs[i] = bench_alloc(b->pool, PAGE_SIZE);
+	time = bench_time(b);
+	for (i = 0; i < b->nr; i++)
+		bench_free(b->pool, b->bufs[i], PAGE_SIZE);
+	if (b->held)
+		p2pmem_pool_free_exact(b->pool, BASE, b->held);
+	p2pmem_pool_destroy(b->pool);
+	return time;
 }
 
-static u64 bench_one_gen_pool(struct kunit *test, void **bufs, unsigned int nr,
-			      size_t size, size_t held)
+static u64 bench_gen_pool(struct kunit *test, struct bench *b)
 {
-	struct gen_pool *pool = gen_pool_create(PAGE_SHIFT, NUMA_NO_NODE);
+	size_t used = b->held + b->nr * PAGE_SIZE;
 	unsigned int i;
-	u64 ns;
+	u64 time;
 
-	KUNIT_ASSERT_NOT_NULL(test, pool);
-	KUNIT_ASSERT_EQ(test, gen_pool_add(pool, (unsigned long)BASE, size,
-					   NUMA_NO_NODE), 0);
+	b->pool = gen_pool_create(PAGE_SHIFT, NUMA_NO_NODE);
+	b->alloc = bench_gen_alloc;
+	b->free = bench_gen_free;
+	KUNIT_ASSERT_NOT_NULL(test, b->pool);
+	KUNIT_ASSERT_EQ(test, gen_pool_add(b->pool, (unsigned long)BASE,
+					   b->size, NUMA_NO_NODE), 0);
 	/* One allocation, as each would search all of it */
-	held += nr * PAGE_SIZE;
-	gen_pool_alloc(pool, held);
-	for (i = 0; i < nr; i++)
-		bufs[i] = BASE + held - (nr - i) * PAGE_SIZE;
-	ns = bench_gen_pool(pool, bufs, nr, held > SZ_1G ? 100 : 100000);
-	gen_pool_free(pool, (unsigned long)BASE, held);
-	gen_pool_destroy(pool);
-	return ns;
+	gen_pool_alloc(b->pool, used);
+	for (i = 0; i < b->nr; i++)
+		b->bufs[i] = BASE + b->held + i * PAGE_SIZE;
+	time = bench_time(b);
+	gen_pool_free(b->pool, (unsigned long)BASE, used);
+	gen_pool_destroy(b->pool);
+	return time;
+}
+
+static void bench_both(struct kunit *test, void **bufs, size_t size,
+		       size_t held, unsigned int nr, bool burst)
+{
+	struct bench b = {
+		.bufs = bufs,
+		.size = size,
+		.held = held,
+		.nr = nr,
+		.burst = burst,
+		.n = 1000000,
+	};
+	u64 pool = bench_pool(test, &b), gen_pool;
+
+	if (held > SZ_1G)
+		b.n = 200;
+	gen_pool = bench_gen_pool(test, &b);
+	kunit_info(test,
+		   "bench: pool of %zu MiB, %zu held, %u buffers%s: gen_pool %llu ps, series %llu ps",
+		   size >> 20, held >> 20, nr, burst ? " at once" : "",
+		   gen_pool, pool);
 }
 
 static void test_bench(struct kunit *test)
 {
 	static const unsigned int counts[] = { 1, 1000, 100000 };
 	static const size_t sizes[] = { SZ_64M, 512UL * SZ_1G };
-	unsigned int count, i, nr;
+	unsigned int count, i;
 	size_t size, held;
-	void **bufs = kvcalloc(100000, sizeof(*bufs), GFP_KERNEL);
+	void **bufs;
 
+	if (!bench)
+		return;
+	bufs = kunit_kcalloc(test, 100000, sizeof(*bufs), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, bufs);
-	for (i = 0; bench && i < 4; i++)
-		for (count = 0; count < ARRAY_SIZE(counts); count++) {
-			size = sizes[i / 2];
-			held = i % 2 * (size / 4 * 3);
-			nr = min(counts[count], (size - held) / PAGE_SIZE);
-			kunit_info(test, "%zu MiB, %zu held, %u buffers: %llu ns, gen_pool %llu ns",
-				   size >> 20, held >> 20, nr,
-				   bench_one_pool(test, bufs, nr, size, held),
-				   bench_one_gen_pool(test, bufs, nr, size,
-						      held));
-		}
-	kvfree(bufs);
+	for (i = 0; i < 4; i++) {
+		size = sizes[i / 2];
+		held = i % 2 * (size / 4 * 3);
+		for (count = 0; count < ARRAY_SIZE(counts); count++)
+			bench_both(test, bufs, size, held,
+				   min(counts[count],
+				       (size - held) / PAGE_SIZE), false);
+		bench_both(test, bufs, size, held, 100, true);
+	}
+	bench_both(test, bufs, SZ_64M, SZ_64M, 0, false);
 }
 
 static int init_fixture(struct kunit *test)
