@@ -12,6 +12,8 @@ help:
 	@echo '                     one test, or several, and what they print'
 	@echo 'make gdb T=nvmet.sh [TOPO=bridge]'
 	@echo '                     the same, in a guest that waits for a debugger'
+	@echo 'make bisect T=nvmet.sh GOOD=<commit> [BAD=<commit>]'
+	@echo '                     which commit of build/linux breaks the test'
 	@echo 'make check-all       also the debug kernel in other topologies, failing allocations,'
 	@echo '                     data races, coverage, mutants, a build after each patch'
 	@echo 'make check-more      only what check-all adds to check'
@@ -30,6 +32,9 @@ help:
 	@echo '                     (SERIES=<posting>: those of one posting, for one list;'
 	@echo '                     SIGNOFF="Name <address>" signs them off)'
 	@echo 'make kernel          build the patched kernel: build/kernel-series-test'
+	@echo 'make deb [KCONFIG=<file>] [LOCALMOD=1]'
+	@echo '                     build packages of the patched kernel and the selftests for'
+	@echo '                     a real machine, with its configuration: build/deb'
 	@echo 'make shell           a shell in the emulated machine'
 	@echo 'make lint            static checks of what the series touches'
 	@echo 'make clean           remove build/ (FORCE=1: unexported work as well)'
@@ -72,12 +77,19 @@ gdb: tree
 	@scripts/setup.sh gdb
 	@scripts/check.sh gdb
 
+bisect: tree
+	@scripts/bisect.sh
+
+deb: tree
+	@scripts/setup.sh deb
+	@scripts/kernel.sh package series deb
+
 check-all:
-	@scripts/setup.sh more
+	@scripts/setup.sh more deb
 	@scripts/check.sh all
 
 check-more:
-	@scripts/setup.sh more
+	@scripts/setup.sh more deb
 	@scripts/check.sh more
 
 soak: setup
@@ -103,5 +115,5 @@ clean:
 distclean:
 	@scripts/tree.sh distclean
 
-.PHONY: help setup tree export series kernel demo shell lint check test gdb check-all \
-	check-more soak coverage mutants bench blktests clean distclean
+.PHONY: help setup tree export series kernel demo shell lint check test gdb bisect deb \
+	check-all check-more soak coverage mutants bench blktests clean distclean

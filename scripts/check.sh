@@ -5,7 +5,8 @@
 # "check.sh soak" one of them for SOAK_MINUTES, "check.sh coverage" says which lines of
 # the series no test executes.
 # "check.sh test" shows what the tests T print in the topology TOPO, on the kernel KERNEL:
-# test, debug or base.  "check.sh gdb" does the same once a debugger has let the guest run.
+# test, debug or base.  "check.sh gdb" does the same once a debugger has let the guest run,
+# "check.sh bisect" on what bisect.sh has built.
 #
 # SEED repeats what is random.  Without it a plain check has the same each time, and
 # all others have another.
@@ -312,27 +313,29 @@ beside() {
 	END
 }
 
-# one_guest [CONFIG]: with its output on the terminal
+# one_guest FLAVOUR: with its output on the terminal
 one_guest() {
-	[ -z "${1:-}" ] || [ -z "${KERNEL:-}" ] ||
-		die "KERNEL=$KERNEL: make gdb has a kernel of its own"
-	local flavour=series-${1:-${KERNEL:-test}} topology=${TOPO:-bridge} test tests all=()
-	[ "${KERNEL:-}" != base ] || flavour=base-test
+	local flavour=$1 topology=${TOPO:-bridge} test tests all=()
 	read -ra tests <<<"${T:-}"
-	"$SCRIPTS/kernel.sh" build "${flavour%%-*}" "${flavour#*-}"
-	"$SCRIPTS/kernel.sh" tests "${flavour%%-*}" "${flavour#*-}"
 	mapfile -t all < <(sed 's/.*://' "$BUILD/tests-$flavour/kselftest-list.txt")
 	[ ${#tests[@]} != 0 ] || die "T names no test" "there are: ${all[*]}"
 	for test in "${tests[@]}"; do
 		[[ " ${all[*]} " = *" $test "* ]] ||
 			die "T=$test: no such test" "there are: ${all[*]}"
 	done
-	[ "${1:-}" != gdb ] ||
+	[[ $flavour != *-gdb ]] ||
 		say "The guest waits for a debugger.  In another terminal, for example:" \
 			"gdb $BUILD/kernel-series-gdb/vmlinux -ex 'target remote :$GDB_PORT'" \
 			"    -ex 'hbreak bio_add_dma_addr' -ex continue -ex backtrace"
 	run_guest test "$flavour" "$topology" \
 		"$(parameters "$topology" "$(guest_of "${tests[0]}")") ${APPEND:-}" "${tests[@]}"
+}
+
+# build_one_guest FLAVOUR
+build_one_guest() {
+	"$SCRIPTS/kernel.sh" build "${1%%-*}" "${1#*-}"
+	"$SCRIPTS/kernel.sh" tests "${1%%-*}" "${1#*-}"
+	one_guest "$1"
 }
 
 # A directory for the results of this run, with its logs; five of them are kept.
@@ -432,12 +435,13 @@ more_items() {
 	patches)
 		item each-patch-builds "$SCRIPTS/kernel.sh" each series test
 		item each-posting-builds "$SCRIPTS/kernel.sh" postings series test ;;
+	deb) item deb "$SCRIPTS/deb-test.sh" ;;
 	portability) item portability "$SCRIPTS/portability.sh" ;;
 	esac
 }
 
 # What takes longer than minutes
-MORE='churn failures debug base inject bpf races coverage cost mutants patches portability'
+MORE='churn failures debug base inject bpf races coverage cost mutants patches deb portability'
 run_more_items() {
 	local queue=$tmp/more debug_cycles=25 debug_rounds=3 debug_timeout=3600
 	local plain_cycles=28 part
@@ -500,8 +504,8 @@ soak() {
 
 count() { cut -f1 "$RESULTS/verdicts" | grep -cx "$1" || true; }
 
-[[ ${1:-} =~ ^(all|more|soak|coverage|test|gdb)?$ ]] ||
-	die "$1: not all, more, soak, coverage, test, or gdb"
+[[ ${1:-} =~ ^(all|more|soak|coverage|test|gdb|bisect)?$ ]] ||
+	die "$1: not all, more, soak, coverage, test, gdb, or bisect"
 [[ ${SOAK_MINUTES:-60} =~ ^[1-9][0-9]*$ ]] ||
 	die "SOAK_MINUTES=$SOAK_MINUTES: not a number of minutes"
 for part in ${PARTS:-}; do
@@ -511,8 +515,18 @@ done
 seed=${SEED:-}
 [ $# != 0 ] || seed=${SEED:-1}
 case ${1:-} in
-test) one_guest; exit ;;
-gdb) one_guest gdb; exit ;;
+test)
+	flavour=series-${KERNEL:-test}
+	[ "${KERNEL:-}" != base ] || flavour=base-test
+	build_one_guest "$flavour"
+	exit ;;
+gdb)
+	[ -z "${KERNEL:-}" ] || die "KERNEL=$KERNEL: make gdb has a kernel of its own"
+	build_one_guest series-gdb
+	exit ;;
+bisect)
+	one_guest "bisect-${KERNEL:-test}"
+	exit ;;
 esac
 make_tmp
 make_results

@@ -7,10 +7,15 @@
 #   kernel.sh make TREE CONFIG ARG...   kbuild of single objects
 #   kernel.sh each series CONFIG        does it build after each patch?
 #   kernel.sh postings series CONFIG    does each posting build on what it needs?
-#   kernel.sh mutant series CONFIG COMMIT [PATCH]  that commit and one more patch
-#                                       -> build/mutant-NAME, without a patch
-#                                       also build/mutant-tests, of build/linux
+#   kernel.sh commit series CONFIG COPY COMMIT  that commit, and build/linux's tests for it
+#                                       -> build/{kernel,tests}-COPY-CONFIG
+#   kernel.sh mutant series CONFIG COMMIT PATCH  that commit and one more patch
+#                                       -> build/mutant-NAME
 #   kernel.sh source series CONFIG COMMIT [PATCH]  only its source: build/mutants
+#   kernel.sh package series deb        Debian packages for a real machine -> build/deb
+#                                       KCONFIG=<file>: its configuration
+#                                       LOCALMOD=1: only the modules that are loaded here,
+#                                       or that LSMOD=<output of lsmod> names
 #
 # TREE is "series" (build/linux as it is, committed or not) or "base"; CONFIG
 # is one of base/*.config, or several of them: "a+b" is built where "a" is, so
@@ -48,7 +53,7 @@ kmake() {
 	kbuild_env make -C "$src" O="$obj" -j$(($(nproc) + 1)) "${MAKE_ARGS[@]}" "$@"
 }
 
-# Print what a list of options asks for and does not get.
+# Print what a list of options asks for and does not get.  No file is no option.
 missing_options() {
 	awk -F= '
 	/^CONFIG_/ && FILENAME == ARGV[1] { want[$1] = $2 }
@@ -59,7 +64,8 @@ missing_options() {
 	}
 	END {
 		for (option in want) {
-			got = option in have ? have[option] : "n"
+			none = want[option] == "\"\"" ? "\"\"" : "n"
+			got = option in have ? have[option] : none
 			if (got != want[option])
 				print option "=" want[option] " became " got
 		}
@@ -273,26 +279,87 @@ build_commits() {
 	done
 }
 
-# mutate COMMIT [PATCH]: sets up $src
-mutate() {
-	set_copy mutants
-	git_plain -C "$src" checkout -q --force --detach "$1"
-	[ -z "${2:-}" ] || git_plain -C "$src" apply --recount "$2"
+# copy_commit COPY COMMIT [PATCH]: sets up $src
+copy_commit() {
+	set_copy "$1"
+	git_plain -C "$src" checkout -q --force --detach "$2"
+	[ -z "${3:-}" ] || git_plain -C "$src" apply --recount "$3"
+}
+
+build_commit() {
+	local kernel=$BUILD/kernel-$1-$config tests=$BUILD/tests-$1-$config
+	copy_commit "$@"
+	rm -rf "$kernel" "$tests"
+	step "$1-config" configure
+	step "$1-kernel" compile
+	step "$1-install" install_kernel "$kernel"
+	step "$1-tests" install_tests "$tests"
 }
 
 build_mutant() {
-	local name=none out
-	[ $# = 1 ] || name=$(basename "$2" .patch)
-	out=$BUILD/mutant-$name
-	mutate "$@"
+	local out
+	out=$BUILD/mutant-$(basename "$2" .patch)
+	copy_commit mutants "$@"
 	rm -rf "$out"
-	[ $# = 2 ] || step mutants-config configure
 	step mutants-kernel compile
 	step mutants-install install_kernel "$out"
-	[ $# = 2 ] || {
-		rm -rf "$BUILD/mutant-tests"
-		step mutants-tests install_tests "$BUILD/mutant-tests"
-	}
+}
+
+# A real machine's configuration with what the selftests need, but what is built in stays
+# so.  merge_config.sh works in the current directory.
+configure_package() {
+	local missing
+	cp "$kconfig" "$obj/.config"
+	fragment deb.config >"$obj/fragment"
+	kmake olddefconfig
+	[ -z "${LOCALMOD:-}" ] || kmake ${LSMOD:+"LSMOD=$(realpath "$LSMOD")"} localmodconfig
+	(cd "$src" && scripts/kconfig/merge_config.sh -m -y -O "$obj" "$obj/.config" \
+		"$TESTS_DIR/config" "$obj/fragment")
+	kmake olddefconfig
+	missing=$(missing_options "$obj/fragment" "$obj/.config")
+	[ -z "$missing" ] || die "base/deb.config: no effect:" "$missing"
+}
+
+# bindeb-pkg leaves the packages beside the directory of the objects.  That of the user space
+# headers is the distribution's business.
+build_kernel_package() {
+	local status=0
+	kmake DPKG_FLAGS=-d DEB_BUILD_PROFILES=pkg.linux-upstream.nokerneldbg bindeb-pkg ||
+		status=$?
+	mv "$src"/linux-{image,headers}-*.deb "$BUILD/deb" || status=$?
+	rm -f "$src"/linux-*.{deb,buildinfo,changes}
+	return $status
+}
+
+build_tests_package() {
+	local root=$tmp/tests-package release
+	release=$(cat "$obj/include/config/kernel.release")
+	install_tests "$root/usr/lib/p2pdma-selftests"
+	mkdir "$root/DEBIAN"
+	cat >"$root/DEBIAN/control" <<-END
+		Package: p2pdma-selftests
+		Version: $release
+		Architecture: $(dpkg --print-architecture)
+		Maintainer: p2pmem developers <p2pmem@localhost>
+		Depends: linux-image-$release
+		Recommends: fio, iproute2, nvme-cli, pciutils
+		Description: selftests of peer-to-peer DMA
+		 For Linux $release, with the test modules.  The tests overwrite the drives
+		 that they are told to use, and no others.
+	END
+	dpkg-deb --root-owner-group --build "$root" "$BUILD/deb"
+}
+
+build_package() {
+	local kconfig=${KCONFIG:-/boot/config-$(uname -r)}
+	[ -f "$kconfig" ] || die "$kconfig is not there" "KCONFIG=<file> names the configuration of a kernel"
+	kconfig=$(realpath "$kconfig")
+	rm -rf "$BUILD/deb"
+	mkdir -p "$obj" "$BUILD/deb"
+	step deb-config configure_package
+	step deb-kernel build_kernel_package
+	step deb-tests build_tests_package
+	printf '%s\n' "$BUILD/deb"/*.deb
 }
 
 set_tree() {
@@ -333,8 +400,10 @@ main() {
 		kmake "${@:4}" ;;
 	each) build_each ;;
 	postings) build_postings ;;
+	commit) build_commit "${@:4}" ;;
 	mutant) build_mutant "${@:4}" ;;
-	source) mutate "${@:4}" ;;
+	source) copy_commit mutants "${@:4}" ;;
+	package) build_package ;;
 	*) die "no such command: $1" ;;
 	esac
 }

@@ -30,7 +30,7 @@ tests_of_all() {
 
 # guest KERNEL LOG TEST TOPOLOGY [PARAMETER]...
 guest() {
-	machine "$1" "$BUILD/mutant-tests" --log "$logs/$2" --topology "$4" \
+	machine "$1" "$BUILD/tests-mutants-$CONFIG" --log "$logs/$2" --topology "$4" \
 		--append "${*:5}" --timeout $TIMEOUT --mem 1536 --var P2P_SEED=1 "$3" \
 		>"$logs/$2.log" 2>&1
 }
@@ -48,7 +48,7 @@ check_unbroken() {
 		if [ "${words[0]}" = kunit ]; then
 			kunit "$log"
 		else
-			guest "$BUILD/mutant-none" "$log" "${words[@]}"
+			guest "$BUILD/kernel-mutants-$CONFIG" "$log" "${words[@]}"
 		fi || die "without a mutant, this fails: ${words[*]}" "log: $logs/$log.log"
 		say "  ${words[*]}"
 	done < <(tests_of_all)
@@ -85,9 +85,9 @@ try_kunit() {
 	verdict "$1" kunit $status "$log" '^ *not ok|Kernel panic|BUG|RIP:'
 }
 
-# mutate COMMAND [NAME]: of kernel.sh, always for the same series
+# mutate mutant|source NAME: with kernel.sh
 mutate() {
-	"$SCRIPTS/kernel.sh" "$1" series $CONFIG "$commit" ${2:+"$MUTANTS/$2.patch"}
+	"$SCRIPTS/kernel.sh" "$1" series $CONFIG "$commit" "$MUTANTS/$2.patch"
 }
 
 # A guest runs while the next mutant is built.
@@ -112,7 +112,7 @@ clean_up() {
 	local jobs
 	mapfile -t jobs < <(jobs -p)
 	[ "${#jobs[@]}" = 0 ] || kill "${jobs[@]}" 2>/dev/null || true
-	rm -rf "$tmp" "$BUILD"/mutant-*
+	rm -rf "$tmp" "$BUILD"/mutant-* "$BUILD"/{kernel,tests}-mutants-$CONFIG
 }
 
 make_tmp
@@ -130,9 +130,9 @@ logs=$(realpath "$LOGS")/mutants
 mkdir -p "$logs"
 : >"$tmp/results"
 if [ "$(tests_of_all)" = kunit ]; then
-	mutate source
+	"$SCRIPTS/kernel.sh" source series $CONFIG "$commit"
 else
-	mutate mutant
+	"$SCRIPTS/kernel.sh" commit series $CONFIG mutants "$commit"
 fi
 check_unbroken
 try_all

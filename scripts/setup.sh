@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Install the Debian packages that base/packages lists and that are missing.
 #
-#   setup.sh [NAME]   base/packages-NAME as well
+#   setup.sh [NAME]...   base/packages-NAME as well
 
 # lib.sh needs git, which may be one of them.
 set -euo pipefail
@@ -13,7 +13,7 @@ if ! command -v dpkg-query >/dev/null; then
 	exit 0
 fi
 
-mapfile -t wanted < <(cat base/packages ${1:+"base/packages-$1"} | grep -v '^#' | grep .)
+mapfile -t wanted < <(cat base/packages "${@/#/base/packages-}" | grep -v '^#' | grep .)
 # dpkg-query complains about what it does not know: that is what is asked.
 installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' \
 	"${wanted[@]}" 2>/dev/null | sed -n 's/^installed //p') || true

@@ -248,13 +248,16 @@ sectors()
 	awk '{ print $3, $7 }' "$block"/stat
 }
 
+# The lock keeps udev from reading a drive that was just written.
 is_accounted()
 {
-	local before after
+	local before after lock
 
+	exec {lock}< "$drive" && flock $lock
 	read -ra before <<< "$(sectors)"
 	try "$drive" || return
 	read -ra after <<< "$(sectors)"
+	exec {lock}<&-
 	((after[0] - before[0] == READS * SIZE / 512 &&
 	  after[1] - before[1] == WRITES * SIZE / 512))
 }
@@ -373,7 +376,7 @@ result()
 
 ktap_print_header
 p2p_require p2pmem0 drive0
-p2p_require_tools addpart delpart cmp
+p2p_require_tools addpart delpart cmp flock
 p2p_has_dma_bios || p2p_skip_all "this kernel has no I/O by DMA address"
 drive=$(p2p_disk drive0)
 block=/sys/block/${drive##*/}

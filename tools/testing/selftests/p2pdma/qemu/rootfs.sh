@@ -7,7 +7,7 @@
 # to one run.
 
 rootfs_required=(bash busybox fio kmod nvme)
-rootfs_optional=(addpart awk cmp dd delpart dmsetup getconf ip lspci od rdma setpci
+rootfs_optional=(addpart awk cmp dd delpart dmsetup flock getconf ip lspci od rdma setpci
 		 stat strace taskset timeout trace-cmd)
 
 # rootfs_tools TOOL...: these, and what every guest has
