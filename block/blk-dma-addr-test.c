@@ -1177,44 +1177,47 @@ static void dma_test_no_merge(struct kunit *test)
  * Benchmarks
  */
 
-static void dma_test_bench_addr(struct dma_test *f, struct bio *bio,
+static bool dma_test_bench_addr(struct dma_test *f, struct bio *bio,
 		struct page *pages, u32 len)
 {
-	bio_add_dma_addr(bio, f->named, f->named->addr, len);
+	return bio_add_dma_addr(bio, f->named, f->named->addr, len);
 }
 
 /* As peer-to-peer memory has them */
-static void dma_test_bench_range(struct dma_test *f, struct bio *bio,
+static bool dma_test_bench_range(struct dma_test *f, struct bio *bio,
 		struct page *pages, u32 len)
 {
-	bio_add_page(bio, pages, len, 0);
+	return bio_add_page(bio, pages, len, 0) == len;
 }
 
 /* As system memory has them: none is next to another. */
-static void dma_test_bench_pages(struct dma_test *f, struct bio *bio,
+static bool dma_test_bench_pages(struct dma_test *f, struct bio *bio,
 		struct page *pages, u32 len)
 {
-	unsigned int i;
+	unsigned int i, left = len;
 
 	for (i = 0; i < len / PAGE_SIZE; i++)
-		bio_add_page(bio, pages + 2 * i, PAGE_SIZE, 0);
+		left -= bio_add_page(bio, pages + 2 * i, PAGE_SIZE, 0);
+	return !left;
 }
 
 /* Return the picoseconds that it takes to build and check a bio of @len bytes. */
 static u64 dma_test_bench_one(struct dma_test *f, struct page *pages, u32 len,
-		void (*add)(struct dma_test *f, struct bio *bio,
+		bool (*add)(struct dma_test *f, struct bio *bio,
 			    struct page *pages, u32 len))
 {
 	unsigned int i, segs, n = 1000000;
 	u64 start = ktime_get_ns();
 	struct bio *bio;
+	bool ok = true;
 
 	for (i = 0; i < n; i++) {
 		bio = dma_test_init_bio(f, &f->bios[0], REQ_OP_READ);
-		add(f, bio, pages, len);
-		dma_test_split_off(&f->drives[0], bio, &segs);
+		ok &= add(f, bio, pages, len) &&
+		      dma_test_split_off(&f->drives[0], bio, &segs) == bio;
 		bio_uninit(bio);
 	}
+	KUNIT_EXPECT_TRUE(f->test, ok);
 	return (ktime_get_ns() - start) * NSEC_PER_USEC / n;
 }
 
