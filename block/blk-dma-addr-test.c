@@ -1235,7 +1235,7 @@ static void dma_test_bench(struct kunit *test)
 	unsigned int i;
 
 	if (!bench)
-		return;
+		kunit_skip(test, "blk_dma_addr_test.bench=1 is not set");
 	dma_test_set_limits(f, f->drives[0].q, &lim);
 	pages = alloc_pages(GFP_KERNEL, get_order(SZ_1M));
 	KUNIT_ASSERT_NOT_NULL(test, pages);

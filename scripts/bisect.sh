@@ -19,17 +19,17 @@ try_commit() {
 	"$SCRIPTS/kernel.sh" commit series "${KERNEL:-test}" bisect "$1" || return 125
 	"$SCRIPTS/check.sh" bisect >"$log" 2>&1 || status=$?
 	grep '^run: ' "$log" || tail -n 3 "$log"
-	case $status in
-	0) return 0 ;;
-	1) say "  log: $log"; return 1 ;;
-	*) return 125 ;;
-	esac
+	[ $status != 0 ] || return 0
+	say "  log: $log"
+	grep -q '^run: .*: FAIL' "$log" || return 125
+	return 1
 }
 
 # check_end NAME COMMIT STATUS: of the range to search
 check_end() {
 	local status=0
 	try_commit "$2" || status=$?
+	[ $status != 125 ] || die "$1=$2: the tests cannot be run there"
 	[ $status = "$3" ] || die "$1=$2: the tests do not $([ "$3" = 0 ] && echo pass || echo fail) there"
 }
 

@@ -31,7 +31,7 @@ build_packages() {
 sources() {
 	# shellcheck disable=SC2016 # apt expands it
 	apt-get indextargets --no-release-info --format \
-		'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(REPO_URI) $(RELEASE) main' |
+		'deb $(REPO_URI) $(RELEASE) main' |
 		grep -E ' bookworm main$' | sort -u
 }
 
@@ -44,7 +44,7 @@ add_service() {
 		StandardOutput=file:/dev/ttyS1
 		StandardError=file:/dev/ttyS1
 		ExecStart=uname -r
-		ExecStart=-/usr/lib/p2pdma-selftests/run_kselftest.sh -c p2pdma
+		ExecStart=-/usr/lib/p2pdma-selftests/run_kselftest.sh
 		ExecStartPost=echo selftests: end
 		ExecStopPost=systemctl poweroff --force --force
 		[Install]
@@ -57,10 +57,10 @@ install_debian() {
 	sources >"$tmp/sources.list"
 	# shellcheck disable=SC2016 # mmdebstrap's argument
 	mmdebstrap --variant=minbase --include=$PACKAGES \
-		--customize-hook="copy-in $(echo "$BUILD"/deb/*.deb) /root" \
-		--customize-hook='chroot "$1" sh -c "dpkg -i /root/*.deb"' \
-		bookworm "$tmp/root" "$tmp/sources.list"
-	add_service "$tmp/root"
+		--customize-hook="copy-in $(echo "$BUILD"/deb/*.deb) /opt" \
+		--customize-hook='chroot "$1" sh -c "dpkg -i /opt/*.deb"' \
+		bookworm "$tmp/debian" "$tmp/sources.list"
+	add_service "$tmp/debian"
 }
 
 # The loader finds kernel and initrd on the first partition, the kernel the second.
@@ -78,10 +78,10 @@ make_image() {
 	mmd -i "$tmp/esp" ::EFI ::EFI/BOOT ::loader ::loader/entries
 	mcopy -i "$tmp/esp" "$LOADER" ::EFI/BOOT/BOOTX64.EFI
 	mcopy -i "$tmp/esp" "$tmp/p2pmem.conf" ::loader/entries
-	mcopy -i "$tmp/esp" "$tmp/root/boot/vmlinuz-$release" ::vmlinuz
-	mcopy -i "$tmp/esp" "$tmp/root/boot/initrd.img-$release" ::initrd.img
+	mcopy -i "$tmp/esp" "$tmp/debian/boot/vmlinuz-$release" ::vmlinuz
+	mcopy -i "$tmp/esp" "$tmp/debian/boot/initrd.img-$release" ::initrd.img
 	dd if="$tmp/esp" of="$image" bs=1M seek=1 conv=notrunc status=none
-	mke2fs -q -t ext4 -d "$tmp/root" -E offset=$((root_offset << 20)) "$image" ${ROOT_MB}M
+	mke2fs -q -t ext4 -d "$tmp/debian" -E offset=$((root_offset << 20)) "$image" ${ROOT_MB}M
 }
 
 # /dev/kvm may be there and not work.
@@ -126,7 +126,7 @@ main() {
 	logs=$(realpath "$LOGS")
 	build_packages
 	step deb-debian install_debian
-	release=$(ls "$tmp/root/lib/modules")
+	release=$(ls "$tmp/debian/lib/modules")
 	step deb-image make_image "$tmp/image"
 	step deb-boot boot_image "$logs"/deb-{console,output}.log
 	verdict "$logs"/deb-{console,output}.log

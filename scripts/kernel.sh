@@ -320,8 +320,8 @@ configure_package() {
 	[ -z "$missing" ] || die "base/deb.config: no effect:" "$missing"
 }
 
-# bindeb-pkg leaves the packages beside the directory of the objects.  That of the user space
-# headers is the distribution's business.
+# bindeb-pkg leaves the packages beside the directory of the objects.  The headers for user
+# space are the distribution's business.
 build_kernel_package() {
 	local status=0
 	kmake DPKG_FLAGS=-d DEB_BUILD_PROFILES=pkg.linux-upstream.nokerneldbg bindeb-pkg ||

@@ -557,8 +557,8 @@ static void test_concurrent(struct kunit *test)
  */
 struct bench {
 	void *pool;
-	void *(*alloc)(void *pool, size_t size);
-	void (*free)(void *pool, void *buf, size_t size);
+	void *(*alloc)(void *pool);
+	void (*free)(void *pool, void *buf);
 	void **bufs;
 	size_t size;
 	size_t held;
@@ -567,31 +567,31 @@ struct bench {
 	unsigned int n;
 };
 
-static void *bench_alloc(void *pool, size_t size)
+static void *bench_alloc(void *pool)
 {
 	struct percpu_ref *ref;
 
-	return p2pmem_pool_alloc(pool, size, &ref);
+	return p2pmem_pool_alloc(pool, PAGE_SIZE, &ref);
 }
 
-static void bench_free(void *pool, void *buf, size_t size)
+static void bench_free(void *pool, void *buf)
 {
-	p2pmem_pool_free(pool, buf, size);
+	p2pmem_pool_free(pool, buf, PAGE_SIZE);
 }
 
 /* Without magazines: first fit, as pci_alloc_p2pmem() once was */
-static void *bench_gen_alloc(void *pool, size_t size)
+static void *bench_gen_alloc(void *pool)
 {
 	void *ref;
 
-	return (void *)gen_pool_alloc_owner(pool, size, &ref);
+	return (void *)gen_pool_alloc_owner(pool, PAGE_SIZE, &ref);
 }
 
-static void bench_gen_free(void *pool, void *buf, size_t size)
+static void bench_gen_free(void *pool, void *buf)
 {
 	void *ref;
 
-	gen_pool_free_owner(pool, (unsigned long)buf, size, &ref);
+	gen_pool_free_owner(pool, (unsigned long)buf, PAGE_SIZE, &ref);
 }
 
 static void bench_replace(const struct bench *b)
@@ -599,21 +599,21 @@ static void bench_replace(const struct bench *b)
 	unsigned int i;
 
 	for (i = 0; i < b->n; i++) {
-		b->free(b->pool, b->bufs[i % b->nr], PAGE_SIZE);
-		b->bufs[i % b->nr] = b->alloc(b->pool, PAGE_SIZE);
+		b->free(b->pool, b->bufs[i % b->nr]);
+		b->bufs[i % b->nr] = b->alloc(b->pool);
 	}
 }
 
-/* Begins and ends with all of them allocated, as @n is a multiple of @nr. */
+/* @n is a multiple of @nr. */
 static void bench_burst(const struct bench *b)
 {
 	unsigned int i, k;
 
 	for (i = 0; i < b->n; i += b->nr) {
 		for (k = 0; k < b->nr; k++)
-			b->free(b->pool, b->bufs[k], PAGE_SIZE);
+			b->free(b->pool, b->bufs[k]);
 		for (k = 0; k < b->nr; k++)
-			b->bufs[k] = b->alloc(b->pool, PAGE_SIZE);
+			b->bufs[k] = b->alloc(b->pool);
 	}
 }
 
@@ -623,7 +623,7 @@ static void bench_fail(const struct bench *b)
 	unsigned int i;
 
 	for (i = 0; i < b->n; i++)
-		b->alloc(b->pool, PAGE_SIZE);
+		b->alloc(b->pool);
 }
 
 /* Return the picoseconds that it takes each time. */
@@ -655,10 +655,10 @@ static u64 bench_pool(struct kunit *test, struct bench *b)
 	if (b->held)
 		p2pmem_pool_alloc_exact(b->pool, b->held, &got);
 	for (i = 0; i < b->nr; i++)
-		b->bufs[i] = bench_alloc(b->pool, PAGE_SIZE);
+		b->bufs[i] = bench_alloc(b->pool);
 	time = bench_time(b);
 	for (i = 0; i < b->nr; i++)
-		bench_free(b->pool, b->bufs[i], PAGE_SIZE);
+		bench_free(b->pool, b->bufs[i]);
 	if (b->held)
 		p2pmem_pool_free_exact(b->pool, BASE, b->held);
 	p2pmem_pool_destroy(b->pool);
@@ -718,7 +718,7 @@ static void test_bench(struct kunit *test)
 	void **bufs;
 
 	if (!bench)
-		return;
+		kunit_skip(test, "p2pmem_pool_test.bench=1 is not set");
 	bufs = kunit_kcalloc(test, 100000, sizeof(*bufs), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, bufs);
 	for (i = 0; i < 4; i++) {

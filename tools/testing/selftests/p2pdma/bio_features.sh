@@ -251,13 +251,14 @@ sectors()
 # The lock keeps udev from reading a drive that was just written.
 is_accounted()
 {
-	local before after lock
+	local before after
 
-	exec {lock}< "$drive" && flock $lock
-	read -ra before <<< "$(sectors)"
-	try "$drive" || return
-	read -ra after <<< "$(sectors)"
-	exec {lock}<&-
+	{
+		flock 9
+		read -ra before <<< "$(sectors)"
+		try "$drive" || return
+		read -ra after <<< "$(sectors)"
+	} 9< "$drive"
 	((after[0] - before[0] == READS * SIZE / 512 &&
 	  after[1] - before[1] == WRITES * SIZE / 512))
 }
