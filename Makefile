@@ -68,14 +68,14 @@ lint: series
 	@scripts/lint.sh
 
 check: setup
-	@scripts/check.sh
+	@scripts/check.py
 
 test: tree
-	@scripts/check.sh test
+	@scripts/check.py test
 
 gdb: tree
 	@scripts/setup.sh gdb
-	@scripts/check.sh gdb
+	@scripts/check.py gdb
 
 bisect: tree
 	@scripts/bisect.sh
@@ -86,17 +86,17 @@ deb: tree
 
 check-all:
 	@scripts/setup.sh more deb
-	@scripts/check.sh all
+	@scripts/check.py all
 
 check-more:
 	@scripts/setup.sh more deb
-	@scripts/check.sh more
+	@scripts/check.py more
 
 soak: setup
-	@scripts/check.sh soak
+	@scripts/check.py soak
 
 coverage: setup
-	@scripts/check.sh coverage
+	@scripts/check.py coverage
 
 mutants: tree
 	@scripts/mutants.sh

@@ -17,7 +17,7 @@ try_commit() {
 	local status=0 log=$LOGS/bisect-$1.log
 	git_plain -C "$TREE" log -1 --format='%h %s' "$1"
 	"$SCRIPTS/kernel.sh" commit series "${KERNEL:-test}" bisect "$1" || return 125
-	"$SCRIPTS/check.sh" bisect >"$log" 2>&1 || status=$?
+	"$SCRIPTS/check.py" bisect >"$log" 2>&1 || status=$?
 	grep '^run: ' "$log" || tail -n 3 "$log"
 	[ $status != 0 ] || return 0
 	say "  log: $log"

@@ -125,7 +125,7 @@ share() {
 		-device "virtio-9p-pci,fsdev=$1,mount_tag=$1")
 }
 
-# What check.sh's guests found out about KVM
+# What the tests' guests found out about KVM
 accelerator() {
 	cat "$CACHE/qemu/accel-$(</proc/sys/kernel/random/boot_id)" 2>/dev/null ||
 		echo tcg,thread=multi

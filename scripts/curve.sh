@@ -6,14 +6,14 @@
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# rows TREE: "TREE GiB us us KiB KiB", a size that failed left out
+# rows KERNEL: "KERNEL GiB us us KiB KiB", a size that failed left out
 rows() {
-	local log=$LOGS/others-$1-test-large.log
+	local log=$LOGS/$1-large-large.log
 	[ -s "$log" ] || die "no $log" "make check writes it"
 	tr -d '\r' <"$log" | sed -n "s/^# large: \([0-9]* [0-9]\)/$1 \1/p"
 }
 
-{ rows base; rows series; } | awk '
+{ rows base; rows test; } | awk '
 	BEGIN {
 		row = "%5s %10s %9s %9s %10s %9s %9s %9s\n"
 		printf row, "", "base", "", "", "series", "", "", ""

@@ -158,6 +158,8 @@ kernel_doc_works() {
 	kernel_doc "$tmp/canary.h" | grep -q "Warning: .*'undescribed' not described"
 }
 
+check_pyflakes() { pyflakes3 "$SCRIPTS"/*.py; }
+
 check_kernel_doc() {
 	local file files before=()
 	mapfile -t files < <(touched '*.[ch]')
@@ -196,7 +198,7 @@ make_tmp
 base=$(head -n 1 "$TREE/.git/p2pmem-inputs") ||
 	die "build/linux is not there" "run \"make lint\""
 failed=0
-[ $# != 0 ] || set -- new_files checkpatch codespell shellcheck kernel_doc \
+[ $# != 0 ] || set -- new_files checkpatch codespell shellcheck pyflakes kernel_doc \
 	kernel_warnings module_warnings
 for check; do run "$check"; done
 exit "$failed"

@@ -1,26 +1,26 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""Write what a run of check.sh has found for other programs, and as a page.
-
-    results.py DIRECTORY
-
-Reads DIRECTORY/verdicts: lines of verdict, name and details, log, and how to run it
-again. Writes results.json, junit.xml and index.html beside it.
-"""
+"""What a run of check.py has found: on the terminal, for other programs, and as a page."""
 
 import html
 import json
 import re
-import sys
+import shutil
+import threading
+import time
 import xml.etree.ElementTree as ET
-from pathlib import Path
+from collections import defaultdict
 
 from page import page
+
+KEPT = 5    # runs
+GUESS = 60  # seconds, of what has never run here
 
 STYLE = """
 .FAIL { color: #c22; font-weight: bold; } .SKIP { color: #888; } .PASS { color: #282; }
 pre { overflow-x: auto; }
 """
+
+TROUBLE = re.compile(r"error:|\*\*\*|Error \d|not ok|FAIL|^# task:")
 
 
 def ktap_results(log, test):
@@ -37,20 +37,17 @@ def ktap_results(log, test):
     return found
 
 
-def read_line(line, directory):
-    verdict, what, log, again = line.split("\t")
-    name, _, details = what.partition(" ")
-    seconds = re.search(r"(\d+) s\)?$", details)
-    path = Path(log)
-    text = path.read_text(errors="replace") if path.is_file() else ""
-    test = name.split("-")[0]
-    return {
-        "verdict": verdict, "name": name, "details": details,
-        "seconds": int(seconds[1]) if seconds else 0,
-        "log": str(path.relative_to(directory)) if path.is_relative_to(directory) else "",
-        "again": again,
-        "results": ktap_results(text, test) or ktap_results(text, f"{test}.sh"),
-    }
+def excerpt(log):
+    """The lines that say what is wrong, or else the last ones."""
+    lines = log.read_text(errors="replace").splitlines()
+    near = {n for i, line in enumerate(lines) if TROUBLE.search(line)
+            for n in range(max(i - 2, 0), min(i + 4, len(lines)))}
+    return "\n".join(lines[n] for n in sorted(near)[-30:]) or "\n".join(lines[-20:])
+
+
+def stem(name):
+    """Of a result's description, without the reason why it was skipped."""
+    return re.split(r": | *# SKIP", name)[0]
 
 
 def to_junit(items):
@@ -82,7 +79,7 @@ def to_html(items):
         return (f"<tr><td class={item['verdict']}>{item['verdict']}<td>"
                 + (f"<a href='{log}'>{html.escape(item['name'])}</a>" if log
                    else html.escape(item["name"]))
-                + f"<td>{html.escape(item['details'])}{again}")
+                + f"<td>{html.escape(item['details'])}{again}<td>{item['seconds']} s")
 
     order = ["FAIL", "SKIP", "PASS"]
     count = ", ".join(f"{sum(i['verdict'] == v for i in items)} {v}" for v in order)
@@ -90,14 +87,103 @@ def to_html(items):
     return page("Results", STYLE, f"<p>{count}<table>" + "\n".join(rows) + "</table>")
 
 
-def main():
-    directory = Path(sys.argv[1]).resolve()
-    lines = (directory / "verdicts").read_text().splitlines()
-    items = [read_line(line, directory) for line in lines]
-    (directory / "results.json").write_text(json.dumps(items, indent=1) + "\n")
-    (directory / "junit.xml").write_text(to_junit(items))
-    (directory / "index.html").write_text(to_html(items))
+class Progress:
+    """How long it will still take, by how long the same took before."""
+
+    def __init__(self, file):
+        self.file = file
+        self.before = json.loads(file.read_text()) if file.exists() else {}
+        self.now = {}
+        self.planned = {}
+        self.start = time.monotonic()
+
+    def plan(self, names):
+        self.planned.update((n, self.before.get(n, GUESS)) for n in names)
+
+    def finished(self, name, seconds):
+        """Return a line about the run as a whole, if there is more to come."""
+        self.now[name] = round(seconds)
+        self.plan([name] if name not in self.planned else [])
+        done = sum(self.planned[n] for n in self.now)
+        left = sum(self.planned.values()) - done
+        elapsed = time.monotonic() - self.start
+        return (f"# {len(self.now)} of {len(self.planned)}, {elapsed / 60:.0f} min, about "
+                f"{elapsed * left / done / 60:.0f} min left") if left and done else ""
+
+    def write(self):
+        self.file.write_text(json.dumps({**self.before, **self.now}, indent=1) + "\n")
 
 
-if __name__ == "__main__":
-    main()
+class Results:
+    def __init__(self, directory, logs, durations):
+        """logs: a link to the newest run's"""
+        self.directory = directory / time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        (self.directory / "log").mkdir(parents=True)
+        if logs.is_symlink():
+            logs.unlink()
+        shutil.rmtree(logs, ignore_errors=True)
+        logs.symlink_to((self.directory / "log").relative_to(logs.parent))
+        for old in sorted(directory.iterdir())[:-KEPT]:
+            shutil.rmtree(old)
+        self.items = []
+        self.progress = Progress(durations)
+        self.lock = threading.RLock()
+
+    def show(self, text):
+        with self.lock:
+            print(text, end="" if text.endswith("\n") else "\n", flush=True)
+
+    def plan(self, names):
+        with self.lock:
+            self.progress.plan(names)
+
+    def finished(self, name, seconds):
+        with self.lock:
+            line = self.progress.finished(name, seconds)
+            if line:
+                self.show(line)
+
+    def add(self, verdict, name, details="", seconds=0, *, log=None, again="", kernel=""):
+        """again: the command that does it once more; kernel: the guest's, if it had one"""
+        text = log.read_text(errors="replace") if log else ""
+        item = {
+            "verdict": verdict, "name": name, "details": details, "kernel": kernel,
+            "seconds": round(seconds), "again": again,
+            "log": str(log.resolve().relative_to(self.directory)) if log else "",
+            "results": ktap_results(text, name.split()[0]),
+        }
+        lines = [f"{verdict} {name}" + (f" ({details})" if details else "")
+                 + (f" {seconds:.0f} s" if seconds else "")]
+        if verdict == "FAIL" and log:
+            lines += [excerpt(log), f"log: {log}"]
+        if verdict == "FAIL" and again:
+            lines.append(f"again: {again}")
+        with self.lock:
+            self.items.append(item)
+            self.show("\n".join(lines))
+
+    def never_executed(self, allowed):
+        """Fail what each guest with a patched kernel has skipped: nothing tests it."""
+        seen = defaultdict(set)
+        for item in self.items:
+            if item["kernel"] not in ("", "base"):
+                test = item["name"].split()[0]
+                for result in item["results"]:
+                    seen[test, stem(result["name"])].add(result["verdict"])
+        for (test, name), verdicts in sorted(seen.items()):
+            if verdicts == {"SKIP"} and (test, name) not in allowed:
+                self.add("FAIL", f"{test}: {name}", "skipped by every guest")
+
+    def count(self, verdict):
+        return sum(item["verdict"] == verdict for item in self.items)
+
+    def write(self):
+        """Return the exit status."""
+        self.progress.write()
+        (self.directory / "results.json").write_text(json.dumps(self.items, indent=1) + "\n")
+        (self.directory / "junit.xml").write_text(to_junit(self.items))
+        (self.directory / "index.html").write_text(to_html(self.items))
+        print(f"results: {self.directory}/index.html")
+        print(f"{self.count('PASS')} passed, {self.count('FAIL')} failed, "
+              f"{self.count('SKIP')} skipped", flush=True)
+        return 1 if self.count("FAIL") else 0

@@ -253,6 +253,7 @@ is_accounted()
 {
 	local before after
 
+	# shellcheck disable=SC2094 # the redirection is there for the lock
 	{
 		flock 9
 		read -ra before <<< "$(sectors)"

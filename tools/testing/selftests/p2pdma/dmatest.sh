@@ -178,7 +178,7 @@ ktap_test_result "polled" \
 	run_dmatest 0 iterations=200 max_channels=2 polled=1
 ktap_test_result "error and recovery" test_failure
 if [[ -d /sys/kernel/debug/dma-api ]]; then
-	ktap_test_skip "unbind in use (DMA_API_DEBUG rejects clients' mappings)"
+	ktap_test_skip "unbind in use: DMA_API_DEBUG rejects clients' mappings"
 else
 	ktap_test_result "unbind in use" test_unbind
 fi

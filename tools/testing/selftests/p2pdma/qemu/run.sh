@@ -36,8 +36,9 @@ usage()
 	  --count            count instructions for the tests that ask for it:
 	                     emulation and one processor, whatever there is
 	  --profile FILE     also where they were executed, see insn_count.c
-	  --log DIR          keep console.log, output.log, result.log, qemu.log, and
-	                     coverage.tar if the kernel directory has gcno
+	  --log DIR          keep console.log, output.log, result.log, qemu.log,
+	                     qemu-command, and coverage.tar if the kernel
+	                     directory has gcno
 	  --gdb PORT         wait for a debugger at this TCP port of this machine
 	  --keep             keep the run's working directory
 	  --shell            a shell in the guest instead of tests, without time limit
@@ -290,6 +291,7 @@ make_args()
 	done
 	[[ ! $gdb ]] || args+=(-gdb "tcp:127.0.0.1:$gdb" -S)
 	args+=("${topo_args[@]}" "${count_args[@]}")
+	printf '%q ' qemu-system-x86_64 "${args[@]}" > "$log/qemu-command"
 }
 
 start_qemu()

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Read scripts/matrix: kernels, and the guests in which the tests run."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FILE = Path(__file__).with_name("matrix")
+
+
+@dataclass
+class Kernel:
+    name: str
+    source: str     # series or base
+    config: str
+    slower: int     # than "test", for time limits
+    options: list   # of run.sh
+
+
+@dataclass
+class Guest:
+    kernel: Kernel
+    topology: str
+    minutes: int
+    tests: list
+    part: str = ""
+    parameters: list = field(default_factory=list)
+    variables: list = field(default_factory=list)
+
+    @property
+    def name(self):
+        """A directory's; no two guests have the same."""
+        words = [self.kernel.name, self.topology, self.tests[0].removesuffix(".sh"),
+                 *self.parameters, *self.variables]
+        return re.sub(r"[^\w.=:-]", "_", "-".join(words).replace("*", "all"))
+
+
+def is_variable(word):
+    return re.match(r"[A-Z0-9_]+=", word) is not None
+
+
+def as_options(words):
+    """Of run.sh: variables stand for themselves in the table."""
+    return [o for w in words for o in (["--var", w] if is_variable(w) else [w])]
+
+
+def read_sections():
+    sections, name = {}, None
+    for line in FILE.read_text().splitlines():
+        if line.startswith("["):
+            name = line.strip("[]")
+            sections[name] = []
+        elif line and not line.startswith("#"):
+            sections[name].append(line.split())
+    return sections
+
+
+class Matrix:
+    def __init__(self):
+        sections = read_sections()
+        self.kernels = {}
+        for name, source, config, slower, *options in sections["kernels"]:
+            self.kernels[name] = Kernel(name, source, config, int(slower),
+                                        as_options(options))
+        self.needs = {test: parameters for test, *parameters in sections["needs"]}
+        self.may_skip = {(test, " ".join(words)) for test, *words in sections["skipped"]}
+        (_, _, *columns, _), *rows = sections["guests"]
+        self.guests = [guest for row in rows for guest in self._guests_of(row, columns)]
+        self.parts = list(dict.fromkeys(guest.part for guest in self.guests))
+
+    def _guests_of(self, row, columns):
+        """A guest for each kernel that runs this line."""
+        topology, minutes, *row = row
+        words = row[len(columns):]
+        tests = [w for w in words if "=" not in w]
+        for kernel, part in zip(columns, row):
+            if part != "-":
+                yield Guest(self.kernels[kernel], topology, int(minutes), tests, part,
+                            [w for w in words if "=" in w and not is_variable(w)],
+                            [w for w in words if is_variable(w)])
+
+    def parameters_for(self, tests):
+        return [p for test in tests for p in self.needs.get(test, [])]
