@@ -49,7 +49,7 @@ KUNIT_SUITES = "blk-dma-addr", "p2pmem-pool"
 
 # What "make check" runs beside the guests, and after them, when nothing must disturb it
 BESIDE = ("lint.sh", "sizes.sh", "kunit.sh", "test-tree.sh", "test-check.py",
-          "tree.sh postings", f"{QEMU}/test-verdict.sh")
+          "tree.sh postings", f"{QEMU}/test-verdict.py")
 AFTER = ("curve.sh", f"{QEMU}/test-runner.sh --kernel {BUILD}/kernel-series-test", "cost.sh")
 # What check-all adds to guests, by part
 MORE = {
@@ -103,10 +103,10 @@ def how_to_build(kernel):
 
 
 def run_command(matrix, guest, tests, seed):
-    """The command line of run.sh"""
+    """The command line of run.py"""
     parameters = matrix.parameters_for(tests) + guest.parameters
     variables = guest.variables + ([f"P2P_SEED={seed}"] if seed else [])
-    return [f"{QEMU}/run.sh", "--kernel", f"{kernel_dir(guest.kernel).resolve()}",
+    return [f"{QEMU}/run.py", "--kernel", f"{kernel_dir(guest.kernel).resolve()}",
             "--tests", f"{tests_dir(guest.kernel).resolve()}",
             "--log", f"{LOGS.resolve() / guest.name}", "--topology", guest.topology,
             "--timeout", f"{guest.minutes * 60 * guest.kernel.slower}",

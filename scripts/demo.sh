@@ -30,7 +30,7 @@ show_rows() { sed -un 's/^# \(\(disk\|drive\|head\)  *\(data\|PRP\|SGL\) .*\)/\1
 # field NAME: of the summary that the guest printed
 field() { sed -n "s/^# demo: .*\<$1=\([0-9.]*\).*/\1/p" "$log"; }
 
-# measure TREE TITLE [RUN.SH-ARGUMENT]...
+# measure TREE TITLE [RUN.PY-ARGUMENT]...
 measure() {
 	local tree=$1 start=$SECONDS status=0
 	log=$LOGS/demo-$tree.log

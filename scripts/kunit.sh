@@ -11,10 +11,6 @@
 # Passed is what was seen to pass: each suite, nothing skipped but benchmarks, a clean log.
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck disable=SC2034 # of verdict.sh, which finds its patterns there
-here=$TOP/$TESTS_DIR/qemu
-# shellcheck source=../tools/testing/selftests/p2pdma/qemu/verdict.sh
-. "$here/verdict.sh"
 
 OTHER_TREE=${KUNIT_TREE:-}
 TREE=${KUNIT_TREE:-$BUILD/linux}
@@ -80,8 +76,7 @@ run_kernel() {
 # What is wrong that the tool does not take for a failure.
 complaints() {
 	local suite
-	verdict_blind "$1"
-	verdict_faults "$1" | cut -f2- || true
+	"$TOP/$TESTS_DIR/qemu/verdict.py" "$1" || true
 	grep '# SKIP' "$1" | grep -v '_test\.bench=1' || true
 	for suite in "${SUITES[@]}"; do
 		grep -qxE "ok [0-9]+ $suite" "$1" || echo "$suite did not pass"

@@ -65,7 +65,7 @@ init_checkout() {
 # machine KERNEL TESTS [OPTION]... [TEST]...: an emulated one, with a kernel and tests from
 # these directories
 machine() {
-	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.sh" \
+	P2PDMA_CACHE=$CACHE/qemu "$TOP/$TESTS_DIR/qemu/run.py" \
 		--kernel "$(readlink -e "$1")" \
 		--tests "$(readlink -e "$2")" "${@:3}"
 }

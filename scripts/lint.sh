@@ -158,7 +158,7 @@ kernel_doc_works() {
 	kernel_doc "$tmp/canary.h" | grep -q "Warning: .*'undescribed' not described"
 }
 
-check_pyflakes() { pyflakes3 "$SCRIPTS"/*.py; }
+check_pyflakes() { pyflakes3 "$SCRIPTS"/*.py "$TOP/$TESTS_DIR"/qemu/*.py; }
 
 check_kernel_doc() {
 	local file files before=()

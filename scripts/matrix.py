@@ -14,7 +14,7 @@ class Kernel:
     source: str     # series or base
     config: str
     slower: int     # than "test", for time limits
-    options: list   # of run.sh
+    options: list   # of run.py
 
 
 @dataclass
@@ -40,7 +40,7 @@ def is_variable(word):
 
 
 def as_options(words):
-    """Of run.sh: variables stand for themselves in the table."""
+    """Of run.py: variables stand for themselves in the table."""
     return [o for w in words for o in (["--var", w] if is_variable(w) else [w])]
 
 

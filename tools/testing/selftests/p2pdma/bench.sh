@@ -3,7 +3,7 @@
 #
 # Instructions of the kernel for each I/O over nvmet-rdma, from p2pmem and from system
 # memory, by size; also through a multipath head or raid0, and of a drive alone. It only
-# counts; to judge, compare two kernels. With qemu/run.sh --profile, also where they are
+# counts; to judge, compare two kernels. With qemu/run.py --profile, also where they are
 # executed, and for whom: the host, the emulated network card, the target, or the system.
 #
 # P2P_BENCH says what to count, joined by +: transport, deep (32 at a time), head, raid0,

@@ -759,7 +759,7 @@ p2p_count()
 p2p_require_counter()
 {
 	[[ $(p2p_ask count) == "error no samples" ]] ||
-		p2p_skip_all "nobody counts instructions: needs qemu/run.sh --count"
+		p2p_skip_all "nobody counts instructions: needs qemu/run.py --count"
 }
 
 # p2p_ios DISK: reads and writes that were sent to it, after splitting and merging

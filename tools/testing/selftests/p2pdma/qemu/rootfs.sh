@@ -1,10 +1,15 @@
+#!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-# shellcheck disable=SC2154  # here and work are run.sh's
 #
-# The guest's root file system: two cpio archives, one after the other. The
+# Make the guest's root file system: two cpio archives, one after the other. The
 # first has this machine's own tools and is cached, the second has what belongs
 # to one run.
+#
+#   rootfs.sh static CACHE [TOOL]...       print the path of the first
+#   rootfs.sh run KERNEL TESTS CONFIG FILE write the second
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
+PATH=$PATH:/usr/sbin:/sbin
 
 rootfs_required=(bash busybox fio kmod nvme)
 rootfs_optional=(addpart awk cmp dd delpart dmsetup flock getconf ip lspci od rdma setpci
@@ -17,7 +22,7 @@ rootfs_tools()
 
 	for tool in "${rootfs_required[@]}" "$@"; do
 		type -P "$tool" || {
-			echo "run.sh: no '$tool' found, please install it" >&2
+			echo "rootfs.sh: no '$tool' found, please install it" >&2
 			return 1
 		}
 	done
@@ -153,7 +158,6 @@ rootfs_pack()
 	(cd "$1" && find . | cpio -o -H newc -R 0:0 --quiet)
 }
 
-# rootfs_static CACHE TOOL...: print the path of the archive with the tools
 rootfs_static()
 {
 	local cache=$1 tools libraries unused root archive
@@ -181,10 +185,9 @@ rootfs_static()
 	[[ $archive ]] && echo "$archive"
 }
 
-# rootfs_run KERNEL TESTS CONFIG: write the archive of this run
 rootfs_run()
 {
-	local kernel=$1 tests=$2 config=$3 root=$work/root
+	local kernel=$1 tests=$2 config=$3 file=$4 root=$4.root
 
 	mkdir -p "$root/usr/lib" "$root/tests"
 	cp -a "$tests/." "$root/tests/" || return
@@ -193,6 +196,7 @@ rootfs_run()
 		(cd "$kernel/lib" && find modules ! -type l -print0 |
 			cpio -0 -pd --quiet "$root/usr/lib") || return
 	fi
-	rootfs_pack "$root"
-	rm -rf "$root"
+	rootfs_pack "$root" > "$file" && rm -rf "$root"
 }
+
+"rootfs_$1" "${@:2}"

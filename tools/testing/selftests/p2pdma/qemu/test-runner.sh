@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # The runner must turn red when it should: guests that fail in every way, and
-# some that do not. test-runner.sh --kernel DIR, as for run.sh.
+# some that do not. test-runner.sh --kernel DIR, as for run.py.
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
 
@@ -81,7 +81,7 @@ guest()
 		wait -n
 	done
 	{
-		"$here/run.sh" --kernel "$kernel" --tests "$dir/tests" \
+		"$here/run.py" --kernel "$kernel" --tests "$dir/tests" \
 			--workdir "$dir/scratch" "$@" > "$dir/$name.out" 2>&1
 		echo "exit $?" >> "$dir/$name.out"
 	} &
