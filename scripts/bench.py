@@ -224,7 +224,7 @@ def with_spread(results, key, what="target"):
     return f"{value:,.0f}" + (f" (±{spread / 2:.1f} %)" if spread > 1 else "")
 
 
-def target_table(results, workload, what="target"):
+def target_table(results, workload, what="target", label=""):
     rows = []
     for mode in results.modes:
         for direction in ("read", "write"):
@@ -235,7 +235,7 @@ def target_table(results, workload, what="target"):
                 system = ("series", mode, workload.replace("p2pmem", "system"), direction,
                           size)
                 rows.append([
-                    mode, f"{direction} {size_name(size)}",
+                    mode, f"{label}{direction} {size_name(size)}",
                     with_spread(results, base, what), with_spread(results, series, what),
                     change(results.median(base, what), results.median(series, what)),
                     with_spread(results, system, what)
@@ -243,6 +243,14 @@ def target_table(results, workload, what="target"):
                 ])
     return ["IOMMU", "I/O", "base, pages", "series, addresses", "change",
             "series, system memory"], rows
+
+
+def controllers_table(results):
+    header, rows = target_table(results, "controllers-1", label="1 controller, ")
+    for number in (4, 16):
+        rows += target_table(results, f"controllers-{number}",
+                             label=f"{number} controllers, ")[1]
+    return header, rows
 
 
 def work_table(results):
@@ -467,6 +475,8 @@ def sections(results, large, raw):
             plot_sizes(results, "none"), plot_sizes(results, "strict")])
     yield ("Target's instructions per I/O, 32 at a time", target_table(results, "p2pmem-32"),
            None)
+    yield ("Target's instructions per I/O, one of several controllers, each with a queue for "
+           "reads and one for writes", controllers_table(results), None)
     yield ("Target's instructions per I/O, multipath head", target_table(results, "head"),
            None)
     yield ("Target's instructions per I/O, raid0 of two drives, chunks of 64 KiB",

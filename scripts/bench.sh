@@ -54,6 +54,11 @@ runs() {
 				[ $tree = base ] || parts+=+drive
 				echo "$tree.$name.$boot $tree $topology $parts $parameters"
 			done
+			case $name in none|strict)
+				for tree in base series; do
+					echo "$tree.$name.$boot-many $tree $topology controllers"
+				done ;;
+			esac
 			# The base cannot serve these from peer-to-peer memory.
 			echo "series.$name.$boot-stack series $topology head+raid0" \
 				"nvme_core.multipath=Y $parameters"

@@ -6,8 +6,8 @@
 # counts; to judge, compare two kernels. With qemu/run.py --profile, also where they are
 # executed, and for whom: the host, the emulated network card, the target, or the system.
 #
-# P2P_BENCH says what to count, joined by +: transport, deep (32 at a time), head, raid0,
-# drive, ordinary (what has nothing to do with p2pmem).
+# P2P_BENCH says what to count, joined by +: transport, deep (32 at a time), controllers (of
+# one host of several), head, raid0, drive, ordinary (what has nothing to do with p2pmem).
 
 # shellcheck source=lib.sh
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
@@ -110,6 +110,40 @@ bench_deep()
 	tear_down
 }
 
+# connect_host NUMBER: with a queue for reads and one for writes. nvme-cli refuses a second
+# controller at the same address.
+connect_host()
+{
+	local digit
+
+	digit=$(printf %x "$1")
+	echo "nqn=$P2P_NQN,transport=rdma,traddr=$P2P_ADDR,trsvcid=$P2P_PORT," \
+		"hostnqn=${P2P_HOST[1]}$digit,hostid=${P2P_HOST[3]%?}$digit," \
+		"nr_io_queues=1,nr_write_queues=1,queue_size=64,duplicate_connect" |
+		tr -d ' ' > /dev/nvme-fabrics &&
+		p2p_wait "$P2P_LIMIT" p2p_find_remote
+}
+
+# The buffers of all come from the same pool.
+bench_controllers()
+{
+	local SIZES="4096 131072" number connected=0
+
+	p2p_set_up_disk "$(p2p_disk drive0)" && p2p_set_provider "$provider" ||
+		ktap_exit_fail_msg "cannot export the drive"
+	modprobe nvme-rdma
+	for number in 1 4 16; do
+		while ((connected < number)); do
+			connect_host $connected ||
+				ktap_exit_fail_msg "cannot connect host $connected"
+			connected=$((connected + 1))
+		done
+		tell_owners
+		rows "controllers-$number" "$remote"
+	done
+	tear_down
+}
+
 bench_drive()
 {
 	local SIZES="4096 131072"
@@ -162,6 +196,7 @@ for part in $BENCH; do
 	case $part in
 	transport) plan=$((plan + 4 * $(wc -w <<< "$SIZES"))) ;;
 	deep) plan=$((plan + 4)) ;;
+	controllers) plan=$((plan + 12)) ;;
 	drive|ordinary) plan=$((plan + 8)) ;;
 	head|raid0) plan=$((plan + 2 * $(wc -w <<< "$SIZES"))) ;;
 	*) ktap_exit_fail_msg "P2P_BENCH: what is $part?" ;;
