@@ -241,8 +241,11 @@ def target_table(results, workload, what="target", label=""):
                     with_spread(results, system, what)
                     if system != series and system in results.runs else "",
                 ])
-    return ["IOMMU", "I/O", "base, pages", "series, addresses", "change",
-            "series, system memory"], rows
+    header = ["IOMMU", "I/O", "base, pages", "series, addresses", "change",
+              "series, system memory"]
+    if any(row[-1] for row in rows):
+        return header, rows
+    return header[:-1], [row[:-1] for row in rows]
 
 
 def controllers_table(results):
