@@ -8,7 +8,7 @@ help:
 	@echo 'make demo            show peer-to-peer I/O in an emulated machine'
 	@echo 'make demo BASELINE=1 the same on the unpatched kernel'
 	@echo 'make check           all tests but the slow ones; results in build/results'
-	@echo 'make test T=nvmet.sh [TOPO=bridge] [KERNEL=test] [SEED=n]'
+	@echo 'make test T=nvmet.sh [TOPO=bridge] [KERNEL=test] [SEED=n] [APPEND=...] [VARS=...]'
 	@echo '                     one test, or several, and what they print'
 	@echo 'make gdb T=nvmet.sh [TOPO=bridge]'
 	@echo '                     the same, in a guest that waits for a debugger'

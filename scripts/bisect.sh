@@ -44,9 +44,9 @@ if [ "${1:-}" = try ]; then
 	exit
 fi
 make_tmp
-[ -n "${T:-}" ] || die "T names no test"
+[ -n "${T:-}" ] || die "T is not set: name a test"
 [ -n "${GOOD:-}" ] ||
-	die "GOOD names no commit that passes" "see: git -C build/linux log --oneline"
+	die "GOOD is not set: name a commit that passes" "see: git -C build/linux log --oneline"
 [[ ${KERNEL:-test} =~ ^(test|debug)$ ]] || die "KERNEL=$KERNEL: not test or debug"
 good=$(commit_of GOOD "$GOOD")
 bad=$(commit_of BAD "${BAD:-HEAD}")

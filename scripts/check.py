@@ -7,17 +7,16 @@
     check.py more       the slow ones alone, or of these only the PARTS that are named
     check.py soak       devices that come and go, for SOAK_MINUTES
     check.py coverage   which lines of the series no test executes
-    check.py test       what the tests T print in the topology TOPO, on the kernel KERNEL
-    check.py gdb        the same, once a debugger has let the guest run
+    check.py test       run the tests T on the terminal, in the topology TOPO, on the kernel KERNEL
+    check.py gdb        the same, in a guest that waits for a debugger
     check.py bisect     the same, on what bisect.sh has built
 
-Which tests run where is in the table "matrix" beside this file.  SEED repeats what is
-random: without it, a plain check and the coverage have the same each time, and all others
-have another.
+Which tests run where is in the table "matrix" beside this file.  SEED sets the seed of the
+random tests; by default, check and coverage use 1, and all others a new one each time.
 
 The results stay in build/results, one directory for each run, with its logs.  The last
-line is "N passed, N failed, N skipped"; the exit status is 1 if one failed.  Whatever
-cannot be built or started has failed.
+line is "N passed, N failed, N skipped"; the exit status is 1 if one failed.  Anything
+that cannot be built or started counts as failed.
 """
 
 import os
@@ -26,7 +25,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +43,7 @@ QEMU = TOP / "tools/testing/selftests/p2pdma/qemu"
 CACHE = Path(os.environ.get("CACHE") or
              Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "p2pmem")
 GDB_PORT = 1234
+CYCLES = {"test": ["P2P_CYCLES=49"], "debug": ["P2P_CYCLES=25"]}   # of a round of soak
 KUNIT_SUITES = "blk-dma-addr", "p2pmem-pool"
 
 # What "make check" runs beside the guests, and after them, when nothing must disturb it
@@ -75,7 +74,7 @@ def setting(name, default, pattern, meaning):
 
 
 def get_seed(default=""):
-    return setting("SEED", default, r"[1-9]\d{0,8}", "a number above 0")
+    return setting("SEED", default, r"[1-9]\d{0,8}", "a number from 1 to 999999999")
 
 
 def tests_dir(kernel):
@@ -102,36 +101,34 @@ def how_to_build(kernel):
                     for what in ("build", "tests")]
 
 
-def run_command(matrix, guest, tests, seed):
+def run_command(matrix, guest, tests, seed, log):
     """The command line of run.py"""
     parameters = matrix.parameters_for(tests) + guest.parameters
     variables = guest.variables + ([f"P2P_SEED={seed}"] if seed else [])
     return [f"{QEMU}/run.py", "--kernel", f"{kernel_dir(guest.kernel).resolve()}",
             "--tests", f"{tests_dir(guest.kernel).resolve()}",
-            "--log", f"{LOGS.resolve() / guest.name}", "--topology", guest.topology,
+            "--log", f"{log}", "--topology", guest.topology,
             "--timeout", f"{guest.minutes * 60 * guest.kernel.slower}",
             "--append", " ".join(parameters), *guest.kernel.options,
             *[o for variable in variables for o in ("--var", variable)], *tests]
 
 
 class Processes:
-    """Those that run.  When this program is interrupted, they end and no other starts."""
+    """The running child processes.  When this program is interrupted, end them and start no
+    more."""
 
     def __init__(self):
         self.running = set()
-        self.lock = threading.Lock()
         self.stopped = False
 
     def run(self, command, each_line):
         """Return the exit status."""
-        with self.lock:
-            if self.stopped:
-                return -1
-            process = subprocess.Popen(
-                command, cwd=TOP, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, text=True, errors="replace",
-                start_new_session=True)
-            self.running.add(process)
+        process = subprocess.Popen(
+            command, cwd=TOP, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True)
+        self.running.add(process)
+        if self.stopped:
+            self.stop()
         with process:
             for line in process.stdout:
                 each_line(line)
@@ -139,10 +136,12 @@ class Processes:
         return process.returncode
 
     def stop(self, *_):
+        """The second time, by force"""
+        how = signal.SIGKILL if self.stopped else signal.SIGTERM
         self.stopped = True
         for process in list(self.running):
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+                os.killpg(process.pid, how)
 
 
 class Check:
@@ -155,7 +154,7 @@ class Check:
 
     def run(self, name, command, shown=False):
         """Run it, keep its output; return its status, the seconds and the log."""
-        log = LOGS / f"{name}.log"
+        log = self.results.logs / f"{name}.log"
         start = time.monotonic()
         with log.open("w", buffering=1) as file:
             def keep(line):
@@ -166,12 +165,14 @@ class Check:
         seconds = time.monotonic() - start
         return status, seconds, log
 
-    # --- items: what needs no guest ---
+    # --- items: scripts that count as one result each ---
 
     def item(self, command, *, shown=True, niceness=0):
-        """Run a script; return whether it has not failed."""
+        """Run a script; return False if it failed."""
+        if self.processes.stopped:
+            return False
         script, *arguments = command.split()
-        path = SCRIPTS / script     # script, if that is an absolute path
+        path = SCRIPTS / script     # an absolute path replaces SCRIPTS
         name = item_name(command)
         status, seconds, log = self.run(
             name, ["nice", "-n", str(niceness), str(path), *arguments], shown)
@@ -181,7 +182,8 @@ class Check:
         return verdict != "FAIL"
 
     def built(self, kernel):
-        """Build it and its tests.  Without them there is nothing to run: counted once."""
+        """Build a kernel and its tests, once.  If that fails, it is one failure, not one for
+        each guest."""
         if kernel.name not in self.ready:
             self.ready[kernel.name] = all([self.item(step) for step in how_to_build(kernel)])
         return self.ready[kernel.name]
@@ -189,13 +191,17 @@ class Check:
     # --- guests ---
 
     def guest(self, guest):
+        if self.processes.stopped:
+            return
         tests = installed(guest.kernel) if guest.tests == ["*"] else guest.tests
-        command = run_command(self.matrix, guest, tests, self.seed)
-        (LOGS / guest.name).mkdir()
-        rerun = LOGS / guest.name / "rerun.sh"
+        directory = self.results.logs / guest.name
+        command = run_command(self.matrix, guest, tests, self.seed_of(guest), directory)
+        directory.mkdir()
+        rerun = directory / "rerun.sh"
         rerun.write_text(f"#!/bin/sh\ncd {shlex.quote(str(TOP))} || exit\n"
                          f"export P2PDMA_CACHE={shlex.quote(os.environ['P2PDMA_CACHE'])}\n"
-                         f"{shlex.join(command)}\n")
+                         + shlex.join([f"{directory}/rerun" if word == str(directory) else word
+                                       for word in command]) + "\n")
         rerun.chmod(0o755)
         status, seconds, log = self.run(guest.name, command)
         self.judge(guest, tests, status, log)
@@ -211,24 +217,38 @@ class Check:
             found.append(("guest", "FAIL", f"the runner ended with status {status}", 0))
         where = " ".join([guest.kernel.name, guest.topology, *guest.parameters])
         for what, verdict, details, seconds in found:
-            self.results.add(self.verdict(guest, verdict, details), f"{what} {where}",
-                             details, int(seconds or 0), log=log, kernel=guest.kernel.name,
-                             again=self.again(guest, [what] if what in tests else tests))
+            item = self.results.add(
+                self.verdict(guest, verdict, details), f"{what} {where}", details,
+                int(seconds or 0), log=log, kernel=guest.kernel.name,
+                again=self.again(guest, [what] if what in tests else tests))
+            self.judge_skips(guest, item)
+
+    def judge_skips(self, guest, item):
+        """Of the results of a test that has passed"""
+        if item["verdict"] != "PASS" or guest.kernel.name == "base":
+            return
+        for result in item["results"]:
+            if result["verdict"] == "SKIP" and not self.matrix.may_skip.search(result["name"]):
+                self.results.add("FAIL", f"{item['name']}: {result['name']}",
+                                 "no reason to skip it, see scripts/matrix")
 
     @staticmethod
     def verdict(guest, verdict, details):
-        """Only the unpatched kernel lacks what a test needs, and a machine without any
-        device."""
+        """Accept a skip on the unpatched kernel only.  In topology none, require one that
+        gives a reason."""
         if guest.topology == "none":
             return "PASS" if verdict == "SKIP" and details != "no reason given" else "FAIL"
         return "FAIL" if verdict == "SKIP" and guest.kernel.name != "base" else verdict
 
+    def seed_of(self, guest):
+        """The lines that are executed have to be the same each time."""
+        return self.seed or ("1" if guest.part == "coverage" else "")
+
     def again(self, guest, tests):
-        words = ["make", "test", f"T={' '.join(tests)}", f"TOPO={guest.topology}",
-                 f"KERNEL={guest.kernel.name}"]
-        words += [f"SEED={self.seed}"] if self.seed else []
-        words += [f"APPEND={' '.join(guest.parameters)}"] if guest.parameters else []
-        return shlex.join(words)
+        settings = {"T": " ".join(tests), "TOPO": guest.topology, "KERNEL": guest.kernel.name,
+                    "SEED": self.seed_of(guest), "APPEND": " ".join(guest.parameters),
+                    "VARS": " ".join(guest.variables)}
+        return shlex.join(["make", "test", *[f"{n}={v}" for n, v in settings.items() if v]])
 
     def guests(self, parts):
         """A job for each guest of these parts whose kernel can be built"""
@@ -237,7 +257,7 @@ class Check:
         return [lambda g=g: self.guest(g) for g in chosen if self.built(g.kernel)]
 
     def queue(self, width, jobs):
-        """Run these functions, so many at a time.  One that dies has failed."""
+        """Run the jobs, width at a time.  One that raises an exception counts as failed."""
         def guarded(job):
             try:
                 job()
@@ -258,7 +278,8 @@ class Check:
     def check(self):
         self.results.plan(map(item_name, [*BESIDE, *AFTER]))
         guests = self.guests(["check"])
-        self.forgotten_tests()
+        if self.ready["test"]:
+            self.forgotten_tests()
         self.item("tree.sh series")     # what lint reads
         guests.append(lambda: self.item("demo.sh", shown=False))
         # The guests leave a fifth of the CPUs idle.
@@ -278,22 +299,24 @@ class Check:
     def coverage(self):
         """Add up what the guests have executed.  The tests in the kernel ran at boot."""
         text = "".join(p.read_text(errors="replace")
-                       for p in LOGS.glob("coverage-*kunit*/console.log"))
+                       for p in self.results.logs.glob("coverage-*kunit*/console.log"))
         for suite in KUNIT_SUITES:
             passed = re.search(rf"\] ok \d+ {suite}\r?$", text, re.M)
             self.results.add("PASS" if passed else "FAIL", f"{suite} in a guest")
-        counts = sorted(map(str, LOGS.glob("coverage-*/coverage.tar")))
+        counts = sorted(map(str, self.results.logs.glob("coverage-*/coverage.tar")))
         gcno = kernel_dir(self.matrix.kernels["coverage"]) / "gcno"
         self.item(f"coverage.py {gcno} {TOP}/base/not-executed {' '.join(counts)}")
 
     def soak(self, minutes):
-        """A round that has begun is finished."""
-        end = time.monotonic() + minutes * 60
+        """Run churn.sh until the time is up, not counting the builds, and finish the round
+        in progress."""
         kernels = [k for k in map(self.matrix.kernels.get, ("test", "debug")) if self.built(k)]
+        end = time.monotonic() + minutes * 60
         number = 0
         while kernels and time.monotonic() < end and not self.processes.stopped:
             number += 1
-            guests = [Guest(kernel, topology, 20, ["churn.sh"], variables=[f"ROUND={number}"])
+            guests = [Guest(kernel, topology, 15, ["churn.sh"],
+                            variables=[f"ROUND={number}", *CYCLES[kernel.name]])
                       for topology in ("switch", "bridge", "iommu-lazy", "iommu-strict")
                       for kernel in kernels]
             self.queue(2, [lambda g=g: self.guest(g) for g in guests])
@@ -313,14 +336,8 @@ def get_parts(matrix):
     return parts or there
 
 
-def run_all(what):
-    seed = get_seed("1" if what in ("check", "coverage") else "")
-    minutes = int(setting("SOAK_MINUTES", "60", r"[1-9]\d*", "a number of minutes"))
-    parts = ["coverage"] if what == "coverage" else get_parts(Matrix())
-    check = Check(seed)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, check.processes.stop)
-    # Without it, all that follows would test something else.
+def run_parts(check, what, parts, minutes):
+    # Without build/linux as it should be, everything below would test something else.
     if check.item("tree.sh tree"):
         if what in ("check", "all"):
             check.check()
@@ -328,10 +345,21 @@ def run_all(what):
             check.more(parts)
         if what == "soak":
             check.soak(minutes)
-    if what in ("check", "all"):
-        check.results.never_executed(check.matrix.may_skip if what == "check" else set())
     if check.processes.stopped:
         check.results.add("FAIL", "check.py", "interrupted")
+    elif what in ("check", "all"):
+        everything = what == "all" and parts == all_parts(check.matrix)
+        check.results.never_executed(set() if everything else check.matrix.only_in_all)
+
+
+def run_all(what):
+    seed = get_seed("1" if what in ("check", "coverage") else "")
+    minutes = int(setting("SOAK_MINUTES", "60", r"[1-9]\d*", "a number of minutes"))
+    parts = ["coverage"] if what == "coverage" else get_parts(Matrix())
+    check = Check(seed)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, check.processes.stop)
+    check.queue(1, [lambda: run_parts(check, what, parts, minutes)])
     return check.results.write()
 
 
@@ -358,7 +386,7 @@ def one_guest(what):
                 return 1
     tests, there = os.environ.get("T", "").split(), installed(kernel)
     if not tests:
-        die("T names no test", f"there are: {' '.join(there)}")
+        die("T is not set: name a test", f"there are: {' '.join(there)}")
     for test in tests:
         if test not in there:
             die(f"T={test}: no such test", f"there are: {' '.join(there)}")
@@ -367,10 +395,10 @@ def one_guest(what):
               f"gdb {kernel_dir(kernel)}/vmlinux -ex 'target remote :{GDB_PORT}'\n"
               "    -ex 'hbreak bio_add_dma_addr' -ex continue -ex backtrace", file=sys.stderr)
     guest = Guest(kernel, os.environ.get("TOPO") or "bridge", 15, tests,
-                  parameters=os.environ.get("APPEND", "").split())
-    command = run_command(matrix, guest, tests, get_seed())
-    command[command.index("--log") + 1] = str(LOGS / what)
-    return subprocess.run(command).returncode
+                  parameters=os.environ.get("APPEND", "").split(),
+                  variables=os.environ.get("VARS", "").split())
+    command = run_command(matrix, guest, tests, get_seed(), LOGS.resolve() / what)
+    return os.execv(command[0], command)
 
 
 def main():
@@ -380,7 +408,7 @@ def main():
         return one_guest(what)
     if what in ("check", "all", "more", "soak", "coverage"):
         return run_all(what)
-    return die(f"{what}: not all, more, soak, coverage, test, gdb or bisect")
+    return die(f"{what}: there is no such command, see the head of {__file__}")
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ verdict() {
 
 main() {
 	[ "$(id -u)" = 0 ] || {
-		echo "SKIP: only root can install Debian into a directory"
+		echo "SKIP: needs root to install Debian"
 		exit 4
 	}
 	make_tmp

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FILE = Path(__file__).with_name("matrix")
+BUILD = FILE.parent.parent / "build"
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Guest:
 
     @property
     def name(self):
-        """A directory's; no two guests have the same."""
+        """Unique: that of its log directory"""
         words = [self.kernel.name, self.topology, self.tests[0].removesuffix(".sh"),
                  *self.parameters, *self.variables]
         return re.sub(r"[^\w.=:-]", "_", "-".join(words).replace("*", "all"))
@@ -40,7 +41,7 @@ def is_variable(word):
 
 
 def as_options(words):
-    """Of run.py: variables stand for themselves in the table."""
+    """Words of the table as options of run.py: NAME=VALUE becomes --var NAME=VALUE."""
     return [o for w in words for o in (["--var", w] if is_variable(w) else [w])]
 
 
@@ -60,10 +61,13 @@ class Matrix:
         sections = read_sections()
         self.kernels = {}
         for name, source, config, slower, *options in sections["kernels"]:
+            options = [option.replace("{build}", str(BUILD)) for option in options]
             self.kernels[name] = Kernel(name, source, config, int(slower),
                                         as_options(options))
+        self.may_skip = re.compile("|".join(map(" ".join, sections["may skip"])))
         self.needs = {test: parameters for test, *parameters in sections["needs"]}
-        self.may_skip = {(test, " ".join(words)) for test, *words in sections["skipped"]}
+        self.only_in_all = {(test, " ".join(words))
+                            for test, *words in sections["only in check-all"]}
         (_, _, *columns, _), *rows = sections["guests"]
         self.guests = [guest for row in rows for guest in self._guests_of(row, columns)]
         self.parts = list(dict.fromkeys(guest.part for guest in self.guests))

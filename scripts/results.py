@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a run of check.py has found: on the terminal, for other programs, and as a page."""
+"""Report the results of check.py: on the terminal, as JSON and JUnit, and as a page."""
 
 import html
 import json
@@ -8,12 +8,12 @@ import shutil
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections import defaultdict
+from contextlib import suppress
 
 from page import page
 
 KEPT = 5    # runs
-GUESS = 60  # seconds, of what has never run here
+GUESS = 60  # seconds, for what has never run here
 
 STYLE = """
 .FAIL { color: #c22; font-weight: bold; } .SKIP { color: #888; } .PASS { color: #282; }
@@ -25,8 +25,8 @@ TROUBLE = re.compile(r"error:|\*\*\*|Error \d|not ok|FAIL|^# task:")
 
 def ktap_results(log, test):
     """What a test has reported: verdict and description of each result."""
-    text = re.search(rf"^# p2pdma-run: start {re.escape(test)}\b.*?$(.*?)"
-                     rf"^# p2pdma-run: end {re.escape(test)}\b", log, re.M | re.S)
+    start, end = (rf"# p2pdma-run: {word} {re.escape(test)}$" for word in ("start", "end"))
+    text = re.search(f"{start}(.*?){end}", log, re.M | re.S)
     found = []
     for line in text[1].splitlines() if text else []:
         match = re.match(r"(ok|not ok) \d+ (.*)", line)
@@ -45,9 +45,10 @@ def excerpt(log):
     return "\n".join(lines[n] for n in sorted(near)[-30:]) or "\n".join(lines[-20:])
 
 
-def stem(name):
-    """Of a result's description, without the reason why it was skipped."""
-    return re.split(r": | *# SKIP", name)[0]
+def is_of(name, result):
+    """Is what was skipped this result?  The reason follows its name."""
+    skipped = re.split(" *# SKIP", name)[0]
+    return skipped == result or skipped.startswith(f"{result}: ")
 
 
 def to_junit(items):
@@ -88,11 +89,13 @@ def to_html(items):
 
 
 class Progress:
-    """How long it will still take, by how long the same took before."""
+    """Estimates how long it will still take, from the durations of earlier runs."""
 
     def __init__(self, file):
         self.file = file
-        self.before = json.loads(file.read_text()) if file.exists() else {}
+        self.before = {}
+        with suppress(OSError, ValueError):
+            self.before = json.loads(file.read_text())
         self.now = {}
         self.planned = {}
         self.start = time.monotonic()
@@ -111,18 +114,21 @@ class Progress:
                 f"{elapsed * left / done / 60:.0f} min left") if left and done else ""
 
     def write(self):
-        self.file.write_text(json.dumps({**self.before, **self.now}, indent=1) + "\n")
+        new = self.file.with_suffix(".new")
+        new.write_text(json.dumps({**self.before, **self.now}, indent=1) + "\n")
+        new.replace(self.file)
 
 
 class Results:
     def __init__(self, directory, logs, durations):
         """logs: a link to the newest run's"""
-        self.directory = directory / time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        (self.directory / "log").mkdir(parents=True)
+        self.directory = directory.resolve() / time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        self.logs = self.directory / "log"
+        self.logs.mkdir(parents=True)
         if logs.is_symlink():
             logs.unlink()
         shutil.rmtree(logs, ignore_errors=True)
-        logs.symlink_to((self.directory / "log").relative_to(logs.parent))
+        logs.symlink_to(self.logs.relative_to(logs.parent.resolve()))
         for old in sorted(directory.iterdir())[:-KEPT]:
             shutil.rmtree(old)
         self.items = []
@@ -149,7 +155,7 @@ class Results:
         item = {
             "verdict": verdict, "name": name, "details": details, "kernel": kernel,
             "seconds": round(seconds), "again": again,
-            "log": str(log.resolve().relative_to(self.directory)) if log else "",
+            "log": str(log.relative_to(self.directory)) if log else "",
             "results": ktap_results(text, name.split()[0]),
         }
         lines = [f"{verdict} {name}" + (f" ({details})" if details else "")
@@ -161,17 +167,20 @@ class Results:
         with self.lock:
             self.items.append(item)
             self.show("\n".join(lines))
+        return item
 
     def never_executed(self, allowed):
-        """Fail what each guest with a patched kernel has skipped: nothing tests it."""
-        seen = defaultdict(set)
+        """Add a failure for each result that every guest with a patched kernel skipped:
+        nothing tests it."""
+        skipped, executed = set(), set(allowed)
         for item in self.items:
             if item["kernel"] not in ("", "base"):
                 test = item["name"].split()[0]
                 for result in item["results"]:
-                    seen[test, stem(result["name"])].add(result["verdict"])
-        for (test, name), verdicts in sorted(seen.items()):
-            if verdicts == {"SKIP"} and (test, name) not in allowed:
+                    which = skipped if result["verdict"] == "SKIP" else executed
+                    which.add((test, result["name"]))
+        for test, name in sorted(skipped):
+            if not any(test == t and is_of(name, result) for t, result in executed):
                 self.add("FAIL", f"{test}: {name}", "skipped by every guest")
 
     def count(self, verdict):

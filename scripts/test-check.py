@@ -1,10 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""Tests of check.py: what has to be red is."""
+"""Tests of check.py: whatever fails must turn the result red."""
 
 import json
+import shutil
+import subprocess
 import sys
 import tempfile
+import threading
+import time
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -47,10 +51,6 @@ class Items(Sandbox):
             self.check.item(self.script(f"exit {status}"))
             self.assertEqual(self.found()[-1], (verdict, "script"))
 
-    def test_missing_script(self):
-        self.check.queue(1, [lambda: self.check.item("/nowhere/script.sh")])
-        self.assertEqual([verdict for verdict, _ in self.found()], ["FAIL"])
-
     def test_job_that_dies_does_not_stop_the_next(self):
         self.check.queue(1, [lambda: 1 / 0, lambda: self.check.item(self.script("true"))])
         self.assertEqual(self.found(), [("FAIL", "check.py"), ("PASS", "script")])
@@ -66,14 +66,39 @@ class Items(Sandbox):
         self.assertEqual(self.found(), [("FAIL", "new.sh")])
 
     def test_interrupted(self):
+        """What runs ends, with its children; nothing else begins."""
+        mark = self.tmp / "mark"
+        script = self.script(f"(sleep 3; touch {mark}) & touch {mark}.begun; wait")
+        jobs = [lambda: self.check.item(script), lambda: self.check.item(script)]
+        thread = threading.Thread(target=self.check.queue, args=(1, jobs))
+        thread.start()
+        while not Path(f"{mark}.begun").exists():
+            time.sleep(0.01)
+        start = time.monotonic()
         self.check.processes.stop()
-        self.check.item(self.script("true"))
+        thread.join()
+        self.assertLess(time.monotonic() - start, 2)
+        time.sleep(max(0, start + 3.5 - time.monotonic()))
+        self.assertFalse(mark.exists())
         self.assertEqual(self.found(), [("FAIL", "script")])
+
+    def test_interrupted_while_it_starts(self):
+        real = subprocess.Popen
+
+        def popen(*args, **kwargs):
+            process = real(*args, **kwargs)
+            self.check.processes.stop()
+            return process
+
+        with mock.patch.object(subprocess, "Popen", popen):
+            start = time.monotonic()
+            self.check.item(self.script("sleep 5"))
+        self.assertLess(time.monotonic() - start, 3)
 
 
 class Guests(Sandbox):
     def judge(self, output, status, **guest):
-        """What is said of a runner that prints this and ends with this status"""
+        """The results of a guest whose runner prints this and ends with this status"""
         runner = self.script(f"cat <<'END'\n{output}\nEND\nexit {status}")
         with mock.patch.object(check, "run_command", lambda *_: [runner]):
             self.check.guest(some_guest(**guest))
@@ -87,8 +112,7 @@ class Guests(Sandbox):
     def test_silent_runner(self):
         for status in (0, 4):
             self.assertEqual(self.judge("", status)[-1], ("FAIL", "a.sh test switch"))
-            (self.tmp / "log" / "test-switch-a" / "rerun.sh").unlink()
-            (self.tmp / "log" / "test-switch-a").rmdir()
+            shutil.rmtree(self.check.results.logs / "test-switch-a")
 
     def test_runner_that_fails_after_its_verdicts(self):
         self.assertEqual(self.judge("run: a.sh: PASS (3 results, 0 skipped)", 1)[-1],
@@ -118,16 +142,42 @@ class Guests(Sandbox):
                                variables=[f"X={number}"])
             self.assertEqual(found[-1], (verdict, "a.sh test none"))
 
+    def test_results_that_are_skipped(self):
+        ktap = "# p2pdma-run: start a.sh\n%s\n# p2pdma-run: end a.sh\n" \
+            "run: a.sh: PASS (2 results, 1 skipped)"
+        for number, (reason, last) in enumerate((("no reason that is known", "FAIL"),
+                                                 ("there is no bpftrace", "PASS"))):
+            found = self.judge(ktap % f"ok 1 x: {reason} # SKIP\nok 2 y", 0,
+                               variables=[f"X={number}"])
+            self.assertEqual(found[-1][0], last)
+        self.judge(ktap % "ok 1 x: no reason # SKIP\nok 2 y", 0, kernel="base")
+        self.assertEqual(self.found()[-1], ("PASS", "a.sh base switch"))
+
     def test_again(self):
-        guest = some_guest(tests=["a.sh", "b.sh"], parameters=["x=1"])
-        self.assertEqual(self.check.again(guest, guest.tests),
-                         "make test 'T=a.sh b.sh' TOPO=switch KERNEL=test SEED=7 APPEND=x=1")
+        guest = some_guest(tests=["a.sh", "b.sh"], parameters=["x=1"], variables=["Y=2"])
+        self.assertEqual(
+            self.check.again(guest, guest.tests),
+            "make test 'T=a.sh b.sh' TOPO=switch KERNEL=test SEED=7 APPEND=x=1 VARS=Y=2")
+
+    def test_seed(self):
+        self.check.seed = ""
+        self.assertEqual(self.check.seed_of(some_guest(part="coverage")), "1")
+        self.assertEqual(self.check.seed_of(some_guest(part="churn")), "")
+
+    def test_rerun_keeps_the_logs(self):
+        self.judge("run: a.sh: PASS (1 results, 0 skipped)", 0)
+        logs = self.check.results.logs / "test-switch-a"
+        command = check.run_command(self.check.matrix, some_guest(), ["a.sh"], "7", logs)
+        with mock.patch.object(check, "run_command", lambda *_: [self.script("true"), *command]):
+            shutil.rmtree(logs)
+            self.check.guest(some_guest())
+        self.assertIn(f"--log {logs}/rerun ", (logs / "rerun.sh").read_text())
 
 
 class NeverExecuted(Sandbox):
     def add(self, kernel, *lines):
-        log = self.tmp / "log" / "x.log"
-        ktap = "\n".join(f"{line}" for line in lines)
+        log = self.check.results.logs / "x.log"
+        ktap = "\n".join(lines)
         log.write_text(f"# p2pdma-run: start a.sh\n{ktap}\n# p2pdma-run: end a.sh\n")
         self.check.results.add("PASS", f"a.sh {kernel}", log=log, kernel=kernel)
 
@@ -137,14 +187,15 @@ class NeverExecuted(Sandbox):
         return self.found()[before:]
 
     def test_skipped_by_all(self):
-        self.add("test", "ok 1 one: no device # SKIP", "ok 2 two # SKIP no reason", "ok 3 three")
-        self.add("base", "ok 1 one")
-        self.assertEqual(self.judge(), [("FAIL", "a.sh: one"), ("FAIL", "a.sh: two")])
-        self.assertEqual(self.judge([("a.sh", "one")]), [("FAIL", "a.sh: two")])
+        one, two = "m: one: no device # SKIP", "two # SKIP no reason"
+        self.add("test", f"ok 1 {one}", f"ok 2 {two}", "ok 3 m: three")
+        self.add("base", "ok 1 m: one")
+        self.assertEqual(self.judge(), [("FAIL", f"a.sh: {one}"), ("FAIL", f"a.sh: {two}")])
+        self.assertEqual(self.judge([("a.sh", "m: one")]), [("FAIL", f"a.sh: {two}")])
 
     def test_executed_by_one(self):
-        self.add("test", "ok 1 one: no device # SKIP")
-        self.add("debug", "ok 1 one")
+        self.add("test", "ok 1 m: one: no device # SKIP")
+        self.add("debug", "ok 1 m: one")
         self.assertEqual(self.judge(), [])
 
 
@@ -176,11 +227,119 @@ class Table(unittest.TestCase):
         names = [guest.name for guest in matrix.Matrix().guests]
         self.assertEqual(len(names), len(set(names)))
 
-    def test_needs_and_own_parameters(self):
-        guest = some_guest(tests=["nvmet_stack.sh"], parameters=["x=1"], variables=["Y=2"])
-        command = check.run_command(matrix.Matrix(), guest, guest.tests, "5")
-        self.assertEqual(command[command.index("--append") + 1], "nvme_core.multipath=Y x=1")
-        self.assertEqual(command[-5:], ["--var", "Y=2", "--var", "P2P_SEED=5", "nvmet_stack.sh"])
+    def test_columns(self):
+        """A typing error must not take a guest from the checks."""
+        table = matrix.Matrix()
+        self.assertEqual(set(table.parts), {"check", "churn", "failures", "debug", "base",
+                                            "inject", "bpf", "races", "coverage"})
+        topologies = (check.QEMU / "topology.py").read_text()
+        for guest in table.guests:
+            self.assertIn(f'"{guest.topology}":', topologies)
+            for test in guest.tests:
+                self.assertRegex(test, r"^([a-z0-9_]+(\.sh)?|\*)$")
+
+    def test_command(self):
+        guest = some_guest("debug", tests=["nvmet_stack.sh"], parameters=["x=1"],
+                           variables=["P2P_CYCLES=4"])
+        command = check.run_command(matrix.Matrix(), guest, guest.tests, "5", "/log")
+        options = dict(zip(command[1::2], command[2::2]))
+        self.assertEqual(options["--append"], "nvme_core.multipath=Y x=1")
+        self.assertEqual(options["--timeout"], "3600")
+        self.assertEqual(options["--mem"], "2048")
+        # The last one counts.
+        self.assertEqual(command[-5:], ["--var", "P2P_CYCLES=4", "--var", "P2P_SEED=5",
+                                        "nvmet_stack.sh"])
+        kcsan = check.run_command(matrix.Matrix(), some_guest("kcsan"), ["a.sh"], "", "/log")
+        self.assertIn(str(matrix.BUILD / "series-functions"), kcsan)
+
+
+class Program(Sandbox):
+    """All of it, with scripts and a runner that do next to nothing"""
+
+    def setUp(self):
+        super().setUp()
+        self.ran = self.tmp / "ran"
+        self.broken = self.tmp / "broken"
+        for name in ("tests-series-test", "tests-base-test", "tests-series-debug"):
+            (self.tmp / name).mkdir()
+            (self.tmp / name / "kselftest-list.txt").write_text(
+                "".join(f"p2pdma:{test}\n" for test in self.all_tests()))
+        script = self.script(f'[ ! -e {self.broken} ] && echo "$0" >>{self.ran}')
+        for name in ("tree.sh", "kernel.sh", "demo.sh", *check.BESIDE, *check.AFTER):
+            path = self.tmp / Path(name.split()[0]).name
+            shutil.copy(script, path)
+        path = self.tmp / "qemu" / "run.py"
+        path.parent.mkdir()
+        path.write_text("#!/bin/sh\nfor word; do case $word in --*) tests=;; "
+                        "*) tests=\"$tests $word\";; esac; done\n"
+                        "for t in $tests; do echo \"run: $t: PASS (1 results, 0 skipped)\"; done\n")
+        path.chmod(0o755)
+        self.enterContext(mock.patch.object(check, "SCRIPTS", self.tmp))
+        self.enterContext(mock.patch.object(check, "QEMU", path.parent))
+        for name in ("BESIDE", "AFTER"):
+            self.enterContext(mock.patch.object(check, name, [
+                " ".join([Path(item.split()[0]).name, *item.split()[1:]])
+                for item in getattr(check, name)]))
+
+    @staticmethod
+    def all_tests():
+        return sorted({t for g in matrix.Matrix().guests for t in g.tests} - {"*"})
+
+    def run_parts(self, what="check"):
+        self.check.queue(1, [lambda: check.run_parts(self.check, what, [], 1)])
+        with mock.patch("builtins.print"):
+            return self.check.results.write(), [name for _, name in self.found()]
+
+    def failed(self):
+        return [name for verdict, name in self.found() if verdict == "FAIL"]
+
+    def test_check(self):
+        status, names = self.run_parts()
+        # In the machine without devices nothing must pass.
+        self.assertEqual({name.split()[-1] for name in self.failed()}, {"none"})
+        self.assertEqual(status, 1)
+        for name in ("lint", "kunit", "test-verdict", "curve", "test-runner", "cost", "demo",
+                     "nvmet.sh test bridge", "bio_features.sh debug bridge",
+                     "large.sh base large", "verbs.sh test iommu-strict ib_core.force_mr=1"):
+            self.assertIn(name, names)
+
+    def test_nothing_without_the_tree(self):
+        self.broken.touch()
+        self.assertEqual(self.run_parts(), (1, ["tree-tree"]))
+
+    def test_skipped_by_all_is_looked_for(self):
+        with mock.patch.object(self.check.results, "never_executed") as looked:
+            self.run_parts()
+        looked.assert_called_once_with(self.check.matrix.only_in_all)
+
+    def test_test_that_is_in_no_guest_is_looked_for(self):
+        with (self.tmp / "tests-series-test" / "kselftest-list.txt").open("a") as file:
+            file.write("p2pdma:new.sh\n")
+        self.run_parts()
+        self.assertIn("new.sh", self.failed())
+
+    def test_kernel_that_cannot_be_built(self):
+        (self.tmp / "kernel.sh").write_text('#!/bin/sh\n[ "$2$3" != seriestest ]\n')
+        shutil.rmtree(self.tmp / "tests-series-test")
+        status, names = self.run_parts()
+        self.assertEqual(self.failed(), ["kernel-build-series-test", "kernel-tests-series-test"])
+        self.assertIn("lint", names)
+        self.assertIn("bio_features.sh debug bridge", names)
+        self.assertEqual(status, 1)
+
+    def test_interrupted(self):
+        self.check.processes.stop()
+        self.assertEqual(self.run_parts(), (1, ["check.py"]))
+
+    def test_tests_in_the_kernel(self):
+        console = self.check.results.logs / "coverage-bridge-x-kunit" / "console.log"
+        console.parent.mkdir()
+        console.write_text("[ 1.0] ok 1 blk-dma-addr\n")
+        shutil.copy(self.tmp / "tree.sh", self.tmp / "coverage.py")
+        self.check.coverage()
+        self.assertEqual(self.found(), [("PASS", "blk-dma-addr in a guest"),
+                                        ("FAIL", "p2pmem-pool in a guest"),
+                                        ("PASS", "coverage")])
 
 
 if __name__ == "__main__":

@@ -110,8 +110,15 @@ bench_deep()
 	tear_down
 }
 
-# connect_host NUMBER: with a queue for reads and one for writes. nvme-cli refuses a second
-# controller at the same address.
+# hosts_have_disks NUMBER: have so many hosts found the namespace?
+hosts_have_disks()
+{
+	(($(cat /sys/block/nvme*/uuid 2> /dev/null |
+	    grep -cx "$(< "$P2P_NS"/device_uuid)") >= $1))
+}
+
+# connect_host NUMBER: another host, with one queue for reads and one for writes. nvme-cli
+# takes one at the same address for the same, even with --duplicate-connect.
 connect_host()
 {
 	local digit
@@ -121,16 +128,18 @@ connect_host()
 		"hostnqn=${P2P_HOST[1]}$digit,hostid=${P2P_HOST[3]%?}$digit," \
 		"nr_io_queues=1,nr_write_queues=1,queue_size=64,duplicate_connect" |
 		tr -d ' ' > /dev/nvme-fabrics &&
-		p2p_wait "$P2P_LIMIT" p2p_find_remote
+		p2p_wait "$P2P_LIMIT" hosts_have_disks $(($1 + 1)) && p2p_find_remote
 }
 
-# The buffers of all come from the same pool.
+# Count the I/O of one host while 1, 4 and 16 are connected. All their controllers share
+# one pool.
 bench_controllers()
 {
 	local SIZES="4096 131072" number connected=0
 
-	p2p_set_up_disk "$(p2p_disk drive0)" && p2p_set_provider "$provider" ||
+	if ! { p2p_set_up_disk "$(p2p_disk drive0)" && p2p_set_provider "$provider"; }; then
 		ktap_exit_fail_msg "cannot export the drive"
+	fi
 	modprobe nvme-rdma
 	for number in 1 4 16; do
 		while ((connected < number)); do

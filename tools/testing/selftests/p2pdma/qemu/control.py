@@ -5,13 +5,14 @@ The guest sends a line: a number, a command and its arguments.  The answer is a 
 the number again, and then what the function of that name in COMMANDS returns.
 """
 
+import errno
 import json
 import mmap
 import os
 import queue
 import re
+import socket
 import threading
-from contextlib import suppress
 
 SCRUBBED = b"\xa5"
 DATA = 64 << 10     # that "same" compares
@@ -24,11 +25,15 @@ class Failure(Exception):
 def written(file):
     """The parts of a sparse file that are not holes: (start, end)"""
     end = 0
-    with suppress(OSError):     # behind the last one
-        while True:
+    while True:
+        try:
             start = os.lseek(file, end, os.SEEK_DATA)
-            end = os.lseek(file, start, os.SEEK_HOLE)
-            yield start, end
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # behind the last one
+                return
+            raise
+        end = os.lseek(file, start, os.SEEK_HOLE)
+        yield start, end
 
 
 class Monitor:
@@ -43,18 +48,24 @@ class Monitor:
         self.send("qmp_capabilities")
 
     def _read(self):
-        for line in self.connection.makefile():
-            self.answers.put(json.loads(line))
-        self.answers.put(None)
+        try:
+            for line in self.connection.makefile():
+                self.answers.put(json.loads(line))
+        except (OSError, ValueError):
+            pass    # QEMU was killed
+        finally:
+            self.answers.put(None)
 
     def send(self, execute, **more):
-        """Do not wait for the answer, which may never come: QEMU may be what hangs."""
+        """Do not wait, neither for the answer nor for room in the socket: QEMU may be what
+        hangs."""
+        question = json.dumps({"execute": execute, **more})
         with self.lock:
-            question = json.dumps({"execute": execute, **more})
-            self.connection.sendall(question.encode() + b"\n")
+            self.connection.sendall(question.encode() + b"\n", socket.MSG_DONTWAIT)
 
     def ask(self, execute, **arguments):
-        """Only one thread may.  Events, and answers to what was sent, are not for it."""
+        """Send a command and wait for its answer.  Only one thread may do that.  Skip events,
+        and answers to send()."""
         self.asked += 1
         self.send(execute, arguments=arguments, id=self.asked)
         answer = {}
@@ -66,7 +77,7 @@ class Monitor:
             raise Failure(json.dumps(answer))
 
     def line(self, command):
-        """Of QEMU's monitor for people, which knows -device's syntax"""
+        """Run a command of QEMU's human monitor, which knows the syntax of -device."""
         self.ask("human-monitor-command", **{"command-line": command})
 
 
@@ -85,7 +96,7 @@ class Control:
         return path
 
     def argument(self, name):
-        """QEMU's, that made this device"""
+        """The argument of QEMU that made this device"""
         argument = self.machine.argument(name)
         if not argument:
             raise Failure(f"no device '{name}'")
@@ -110,7 +121,7 @@ class Control:
         return "ok"
 
     def same(self, bar, where):
-        """where: an offset in the BAR, and a drive that has to begin with what is there"""
+        """where: "OFFSET DRIVE"; does the drive begin with what is there in the BAR?"""
         path = self.backing(bar)
         match = re.fullmatch(r"(\d+) ([a-z0-9]+)", where)
         if not match:
@@ -118,7 +129,7 @@ class Control:
         with open(path, "rb") as memory, open(f"{self.work}/{match[2]}.img", "rb") as drive:
             memory.seek(int(match[1]))
             data = memory.read(DATA)
-            return "ok" if len(data) == DATA and data == drive.read(DATA) else "different"
+            return "ok" if data == drive.read(DATA) else "different"
 
     def count(self, *_):
         """The kernel's instructions in the last run that was counted: how many samples,
@@ -158,7 +169,7 @@ class Control:
         return "ok"
 
     def rate(self, drive, number):
-        """I/Os in a second that it does at most, 0 is no limit"""
+        """Limit the drive to so many I/Os in a second; 0 means no limit."""
         self.argument(drive)
         self.monitor.line(f"block_set_io_throttle {drive} 0 0 0 {number} 0 0")
         return "ok"
@@ -176,12 +187,12 @@ class Control:
         return self.rate(drive, 0)
 
     def link_error(self, device, _):
-        """A fatal one on the link to it, which its port reports"""
+        """Inject a fatal error on the link to the device, which its port reports."""
         bus = re.search(r",bus=([^,]+)", self.argument(device))[1]
         try:
             self.monitor.line(f"pcie_aer_inject_error {bus} DLP")
         except Failure as answer:
-            # It says what it did.
+            # On success it says what it did, which line() takes for an error.
             if "OK id:" not in str(answer):
                 raise
         return "ok"
@@ -194,8 +205,10 @@ class Control:
             if command not in self.COMMANDS:
                 raise Failure(f"unknown command '{command}'")
             return getattr(self, command)(name, argument)
-        except (Failure, OSError) as failure:
+        except Failure as failure:
             return f"error {failure}"
+        except Exception as error:  # whatever it is, the guest waits for an answer
+            return f"error {error!r}"
 
     def serve(self, connection):
         """Until QEMU ends"""

@@ -32,7 +32,7 @@ rootfs_tools()
 	return 0
 }
 
-# Any library that changes rewrites ld.so.cache.
+# ld.so.cache stands for all libraries: it is written anew when a package installs one.
 rootfs_key()
 {
 	{ stat -Lc '%n %s %Y' "$@" /etc/ld.so.cache; cat "$here/rootfs.sh"; } |
@@ -71,8 +71,8 @@ rootfs_symbols()
 		<(nm -D --defined-only "$2" | awk '{ sub("@.*", "", $NF); print $NF }' | sort -u)
 }
 
-# rootfs_stub PROGRAM LIBRARY FILE: a library with the same names, none of which can be
-# called
+# rootfs_stub PROGRAM LIBRARY FILE: a library that defines the same symbols, each of which
+# traps if it is called
 rootfs_stub()
 {
 	rootfs_symbols "$1" "$2" > "$3.names" &&
@@ -167,7 +167,7 @@ rootfs_static()
 	mapfile -t tools <<< "$tools"
 	archive=$cache/tools-$(rootfs_key "${tools[@]}").cpio
 	if [[ ! -s $archive ]]; then
-		# Another run may use a different one.
+		# Not those of today: another run may use one of them.
 		find "$cache" -name 'tools-*.cpio' -mtime +0 -delete
 		root=$(mktemp -d "$cache/root.XXXXXX") || return
 		mapfile -t unused < <(rootfs_unused "${tools[@]}")

@@ -4,10 +4,10 @@
 
 The tests' KTAP comes out first, then a line for each test:
 
-  run: TEST: PASS|FAIL|SKIP (reason) SECONDS
+  run: TEST: PASS|FAIL|SKIP (reason) N s
 
-Exit status: 0 none failed, 1 a test or the run failed, 2 it could not be started, 4 all
-were skipped.
+Exit status: 0 no test failed, 1 a test or the guest failed, 2 wrong arguments, or something
+is missing on this machine, 4 every test was skipped.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def die(what):
 
 def number(text):
     if not re.fullmatch(r"[1-9]\d{0,5}", text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1 to 999999")
     return int(text)
 
 
@@ -68,7 +68,8 @@ def parse():
         help="has bzImage and lib/modules/<release>")
     add("--tests", type=Path, required=True, metavar="DIR",
         help="installed selftests: p2pdma/*.sh, kselftest/")
-    add("--topology", choices=TOPOLOGIES, default="switch")
+    add("--topology", choices=TOPOLOGIES, default="switch",
+        help="how the devices are connected (default: switch)")
     add("--timeout", type=number, default=180, metavar="SECONDS",
         help="time limit of the whole run (default: 180)")
     add("--mem", type=number, default=1024, metavar="MB",
@@ -78,28 +79,28 @@ def parse():
     add("--var", type=variable, action="append", default=[], metavar="NAME=VALUE",
         help="variable for the tests, may be repeated")
     add("--tool", action="append", default=[], metavar="PROGRAM",
-        help="of this machine, which the tests run, may be repeated")
+        help="program of this machine that the tests need, may be repeated")
     add("--workdir", type=Path, metavar="DIR",
         default=Path(tempfile.gettempdir(), f"p2pdma-qemu.{os.getuid()}"),
         help="for backing files and, unless P2PDMA_CACHE names another directory, for the "
         "cache of the root file system")
     add("--functions", type=Path, metavar="FILE",
-        help="ignore KCSAN reports without one of these functions in their backtraces "
-        "(default: every report is a failure)")
+        help="ignore KCSAN reports that name neither one of these functions nor one that "
+        "OURS in verdict.py matches (default: every report is a failure)")
     add("--count", action="store_true",
-        help="count instructions for the tests that ask for it: emulation and one "
-        "processor, whatever there is")
+        help="count instructions for the tests that ask for it: forces TCG and one "
+        "processor")
     add("--profile", type=Path, metavar="FILE",
-        help="also where they were executed, see insn_count.c")
+        help="also write where they were executed, see insn_count.c; implies --count")
     add("--log", type=Path, metavar="DIR",
         help="keep console.log, output.log, result.log, qemu.log, qemu-command, and "
         "coverage.tar if the kernel directory has gcno")
     add("--gdb", type=number, metavar="PORT",
-        help="wait for a debugger at this TCP port of this machine")
+        help="wait for a debugger on this TCP port of localhost")
     add("--keep", action="store_true", help="keep the run's working directory")
     add("--shell", action="store_true",
         help="a shell in the guest instead of tests, without time limit")
-    add("test", nargs="*")
+    add("test", nargs="*", help="name of an installed test")
     return check(parser.parse_intermixed_args())
 
 
@@ -118,16 +119,16 @@ def check(args):
         die(f"no bzImage in --kernel '{args.kernel}'")
     if args.functions and not (args.functions.is_file() and args.functions.stat().st_size):
         die(f"no functions in '{args.functions}'")
-    for tool in (QEMU, "cpio"):
+    for tool in (QEMU, "cpio", "setpriv"):
         if not shutil.which(tool):
-            die(f"no '{tool}' found, please install qemu-system-x86 and cpio")
+            die(f"no '{tool}' found, please install qemu-system-x86, cpio and util-linux")
     args.count = args.count or bool(args.profile)
     return args
 
 
 class Accelerator:
-    """What runs the guest.  /dev/kvm can be there and not work.  The answer is good until
-    the next boot."""
+    """KVM or TCG.  /dev/kvm can exist and not work, so boot a kernel to find out, and keep
+    the answer until this machine boots again."""
 
     def __init__(self, args, cache, work):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -158,7 +159,7 @@ class Accelerator:
         return False
 
     def keep(self):
-        """Not if the kernel never started: then nothing is known about it."""
+        """Call this only if the guest came up: a kernel that never did says nothing."""
         if not self.known:
             new = self.file.with_suffix(f".{os.getpid()}")
             new.write_text(f"{self.name}\n", encoding="ascii")
@@ -229,8 +230,8 @@ class Run:
                     shutil.copyfileobj(file, initrd)
 
     def count_arguments(self):
-        """QEMU can be built without plugins, or want those of another version.  It writes
-        what Control.count() reads."""
+        """Build the plugin, whose output Control.count() reads.  Skip the tests if QEMU cannot
+        load it: it may lack plugins or want another version."""
         plugin = self.work / "insn_count.so"
         option = f"{plugin},out={self.work}/insns"
         if self.args.profile:
@@ -246,7 +247,7 @@ class Run:
         if tried.returncode:
             for test in self.args.test:
                 said = (tried.stdout.splitlines() or [""])[-1]
-                print(f"run: {test}: SKIP (no instructions counted: {said})")
+                print(f"run: {test}: SKIP (QEMU cannot load the plugin: {said})")
             sys.exit(4)
         return ["-plugin", option]
 
@@ -281,7 +282,7 @@ class Run:
     # --- while it runs ---
 
     def copy_output(self, connection):
-        with (self.log / "output.log").open("wb") as file:
+        with (self.log / "output.log").open("wb") as file, suppress(ConnectionResetError):
             while True:
                 data = connection.recv(1 << 16)
                 if not data:
@@ -294,9 +295,8 @@ class Run:
     def wait(self, monitor):
         """Until QEMU ends.
 
-        A guest once stood still while a drive was removed, until something came to QEMU's
-        monitor, as if QEMU (7.2) had slept while timers were due.  So it is asked
-        something every few seconds.
+        A guest once hung while a drive was removed, until QEMU's monitor got a command, as
+        if QEMU 7.2 had slept through its timers.  So ask it something every few seconds.
 
         A guest that does not end in time gets an NMI, so that its kernel panics and shows
         what every task is waiting for.  If that does not help, QEMU is at fault and is
@@ -322,11 +322,13 @@ class Run:
         stdio = {} if self.args.shell else {
             "stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT,
             "stdout": (self.log / "qemu.log").open("w")}
+        monitor = Monitor(ours["qmp"])
+        # QEMU ends with this process, even if that is killed.
         self.qemu = subprocess.Popen(
-            command, pass_fds=[end.fileno() for end in theirs.values()], **stdio)
+            ["setpriv", "--pdeathsig", "KILL", *command],
+            pass_fds=[end.fileno() for end in theirs.values()], **stdio)
         for end in theirs.values():
             end.close()
-        monitor = Monitor(ours["qmp"])
         control = Control(self.machine, monitor, self.args.count)
         # They end when QEMU closes its ends.
         threads = [threading.Thread(target=target, args=[ours[name]], daemon=True)
@@ -335,7 +337,7 @@ class Run:
             thread.start()
         status = self.wait(monitor)
         for thread in threads:
-            thread.join()
+            thread.join(10)
         return verdict.TOO_LATE if self.late else status
 
     def run(self):

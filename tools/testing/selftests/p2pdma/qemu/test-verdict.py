@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 from unittest import mock
 
 import control
+import topology
 import verdict
 
 PASSED = "1..1\nok 1 x"
@@ -132,6 +134,16 @@ class KernelLog(Logs):
         self.kernel(fail("kernel log: DMAR"), fault, expected, over)
         self.kernel(fail("kernel log: WARNING"), expected, "WARNING: x", over)
 
+    def test_announced_faults_end_with_the_test(self):
+        self.make_run("p2pdma-run: faults expected")
+        self.add("console", "DMAR: [DMA Read NO_PASID] fault addr 0x1000")
+        self.wants(r"run: shutdown: FAIL \(kernel log: DMAR.*exit 1")
+
+    def test_all_of_it_is_kept(self):
+        self.make_run("WARNING: x\nWARNING: y")
+        self.judge()
+        self.assertEqual(self.path("faults").read_text(), "a.sh\tWARNING: x\na.sh\tWARNING: y\n")
+
     def test_announced_failed_allocations(self):
         expected, failed = "p2pdma-run: failed allocations expected", "x: vmalloc error: y"
         area = "kmemleak: Cannot allocate a scan area, scanning"
@@ -157,6 +169,7 @@ class KernelLog(Logs):
         self.kernel(PASS, intended, " nvme_reset_work+0x1/0x2", end)
         self.kernel(PASS, race, " a+0x1/0x2", "Call Trace:", end)
         self.kernel(counts, race, " a+0x1/0x2", race, " submit_bio+0x1/0x2", end)
+        self.kernel(counts, intended, " x+0x1/0x2", race, " submit_bio+0x1/0x2", end)
         self.kernel(fail("kernel log: WARNING"), race, " a+0x1/0x2", "WARNING: x", end)
         self.kernel(fail("kernel log: BUG: x"), race, " a+0x1/0x2", end, "BUG: x p2p")
         self.functions = frozenset()
@@ -174,9 +187,18 @@ class Ktap(Logs):
                   "1..2\nok 1 x\nok 2 y # SKIP z")
         self.ktap("PASS.*exit 0", 0, "1..1\nnot ok 1 x # XFAIL y")
 
+    def test_last_line_without_an_end(self):
+        self.write("output", "# p2pdma-run: start a.sh", PASSED,
+                   "12 %# p2pdma-run: end a.sh")
+        self.wants(PASS)
+
+    def test_carriage_return_is_no_line(self):
+        self.ktap(r"FAIL \(0 plans", 0, "progress\r1..1\rok 1 x")
+
     def test_skip(self):
         self.ktap(r"SKIP \(no drive\) 7 s\nexit 4", 4, "1..0 # SKIP no drive")
-        self.ktap(r"SKIP \(no reason given\)", 4, "1..0 # SKIP")
+        for nothing in ("", " ", ":", ": "):
+            self.ktap(r"SKIP \(no reason given\)", 4, f"1..0 # SKIP{nothing}")
         self.ktap("SKIP.*exit 4", 0, "1..1\nok 1 x # SKIP y")
         self.ktap(r"FAIL \(skipped after.*exit 1", 4, "1..2\nnot ok 1 x")
 
@@ -296,12 +318,21 @@ class EarlyEnd(Logs):
 
 
 class Dialogue(unittest.TestCase):
+    def setUp(self):
+        ours, self.qemu = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(self.qemu.close)
+        self.monitor = control.Monitor(ours)
+        # Rather than to wait for ever
+        signal.signal(signal.SIGALRM, lambda *_: self.fail("no end within 9 s"))
+        signal.alarm(9)
+        self.addCleanup(signal.alarm, 0)
+
     def ask(self, **answer):
         """QEMU says this after what nobody asked for."""
-        ours, qemus = socket.socketpair()
 
         def qemu():
-            with qemus, qemus.makefile("rw") as stream:
+            with self.qemu, self.qemu.makefile("rw") as stream:
                 stream.readline()   # qmp_capabilities
                 question = json.loads(stream.readline())
                 for line in ({"event": "DEVICE_DELETED", "data": {}}, {"return": {}},
@@ -310,22 +341,111 @@ class Dialogue(unittest.TestCase):
                     stream.write(json.dumps(line) + "\n")
 
         thread = threading.Thread(target=qemu)
-        with ours:
-            monitor = control.Monitor(ours)
-            thread.start()
-            try:
-                monitor.ask("x")
-            finally:
-                thread.join()
+        thread.start()
+        try:
+            self.monitor.ask("x")
+        finally:
+            thread.join()
 
     def test_ok(self):
         self.ask(**{"return": {}})
+
+    def test_ok_in_words(self):
         self.ask(**{"return": ""})
 
-    def test_not_ok(self):
-        for answer in ({"error": {}}, {"return": "no such device"}, {}):
-            with self.assertRaises(control.Failure):
-                self.ask(**answer)
+    def test_error(self):
+        with self.assertRaises(control.Failure):
+            self.ask(error={})
+
+    def test_words(self):
+        with self.assertRaises(control.Failure):
+            self.ask(**{"return": "no such device"})
+
+    def test_no_answer(self):
+        with self.assertRaises(control.Failure):
+            self.ask()
+
+    def test_killed(self):
+        """What it has not read makes this a reset of the connection."""
+        for last in (b"", b'{"ret'):
+            threading.Timer(0.1, lambda last=last: (self.qemu.send(last), self.qemu.close())
+                            ).start()
+            with self.assertRaises((control.Failure, OSError)):
+                self.monitor.ask("x")
+            self.setUp()
+
+    def test_does_not_wait_for_a_qemu_that_hangs(self):
+        with self.assertRaises(BlockingIOError):
+            while True:
+                self.monitor.send("query-status")
+
+
+class Commands(unittest.TestCase):
+    """Of the control channel, without a guest"""
+
+    def setUp(self):
+        self.work = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.work)
+        self.machine = topology.Machine("switch", str(self.work))
+        self.monitor = mock.Mock()
+        self.control = control.Control(self.machine, self.monitor, True)
+        with (self.work / "p2pmem0.bar").open("wb") as bar:
+            bar.truncate(64 << 20)
+
+    def wants(self, pattern, *question):
+        self.assertRegex(self.control.answer(*question, *[""] * (3 - len(question))), pattern)
+
+    def write(self, name, offset, data):
+        with (self.work / name).open("r+b") as file:
+            file.seek(offset)
+            file.write(data)
+
+    def test_witness(self):
+        self.wants("^absent$", "witness", "p2pmem0", "two  words")
+        self.write("p2pmem0.bar", (40 << 20) + 7, b"two  words")
+        self.wants(f"^found {(40 << 20) + 7}$", "witness", "p2pmem0", "two  words")
+        self.wants("^error no BAR 'x'$", "witness", "x", "y")
+
+    def test_witness_that_cannot_look(self):
+        with mock.patch("os.lseek", side_effect=OSError(22, "x")):
+            self.wants("^error", "witness", "p2pmem0", "x")
+
+    def test_scrub(self):
+        self.wants("^ok$", "scrub", "p2pmem0")
+        self.assertEqual((self.work / "p2pmem0.bar").read_bytes(), b"\xa5" * (64 << 20))
+
+    def test_same(self):
+        data = bytes(range(256)) * 256
+        self.write("p2pmem0.bar", 4096, data)
+        self.write("drive0.img", 0, data)
+        self.wants("^ok$", "same", "p2pmem0", "4096 drive0")
+        self.wants("^different$", "same", "p2pmem0", "4097 drive0")
+        self.wants("^different$", "same", "p2pmem0", f"{64 << 20} drive0")
+        self.wants("^different$", "same", "p2pmem0", "x drive0")
+
+    def test_count(self):
+        (self.work / "insns").write_text("1 2\n10 50 20 30 40\n")
+        self.wants("^5 20 30$", "count")
+        (self.work / "insns").write_text("")
+        self.wants("^error no samples$", "count")
+
+    def test_plug(self):
+        self.wants("^ok$", "plug", "p2pmem0")
+        (memory,), (device,) = (call.args for call in self.monitor.line.call_args_list)
+        self.assertRegex(memory, "^object_add .*,id=mem-p2pmem0-1,.*p2pmem0.bar$")
+        self.assertRegex(device, "^device_add .*,id=p2pmem0,memdev=mem-p2pmem0-1,")
+        self.wants("^error no device 'x'$", "plug", "x")
+
+    def test_link_error(self):
+        self.monitor.line.side_effect = control.Failure("OK id: drive0-port")
+        self.wants("^ok$", "link_error", "drive0")
+        self.monitor.line.assert_called_with("pcie_aer_inject_error drive0-port DLP")
+        self.monitor.line.side_effect = control.Failure("no such device")
+        self.wants("^error no such device$", "link_error", "drive0")
+
+    def test_what_is_unexpected(self):
+        self.wants("^error unknown command 'serve'$", "serve")
+        self.wants("^error TypeError", "link_error", "shared")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 import os
 import re
 
-# Every topology has these behind its switch or bridges, in this order.
+# The devices behind the switch or bridges, in this order; acs has three of them, none has
+# none.
 DEVICES = [
     ("p2pmem0", "provider", "64M"),
     ("p2pmem1", "provider", "8M"),
@@ -42,7 +43,7 @@ class Machine:
 
     def __init__(self, topology, work, more_devices=()):
         self.work = work
-        # Slots are the kernel's PCIe hotplug driver's, not ACPI's.
+        # The kernel's PCIe hotplug driver has to handle the slots, not ACPI.
         self.args = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
         self.cmdline = []
         self.bars = []
@@ -55,7 +56,7 @@ class Machine:
         self.args += ["-device", argument]
 
     def file(self, name, size):
-        """A block backend, of a file whose name the tests know"""
+        """A block backend, in whose file Control.same() looks"""
         with open(os.path.join(self.work, f"{name}.img"), "wb") as image:
             image.truncate(to_bytes(size))
         return f"driver=file,node-name={name}-file,filename={self.work}/{name}.img"
@@ -83,7 +84,7 @@ class Machine:
         self.devs.append(f"{name}={path}")
 
     def long_drive(self, *where):
-        """With commands of up to 4 MiB, whose list of pages takes more than a page"""
+        """With commands of up to 4 MiB, whose PRP list takes more than a page"""
         self.drive(*where, "mdts=10")
 
     def cmb(self, *where):
@@ -96,7 +97,7 @@ class Machine:
             self.device("nvme-subsys,id=shared,nqn=shared")
             self.args += ["-blockdev", self.file("shared", size)]
         self.device(f"nvme,id={name},serial=shared,subsys=shared,bus={bus}")
-        # The namespace goes to the controllers that are there: after the last.
+        # Add the namespace last: it goes to the controllers that are there.
         if name == "path1":
             self.device(f"nvme-ns,drive=shared-file,nsid=1,shared=on,bus={name}")
         self.devs.append(f"{name}={path}")
@@ -109,8 +110,8 @@ class Machine:
         self.devs.append(f"{name}={path}")
 
     def late_drive(self, name, bus, path, _size):
-        """An I/O takes so long that the guest's processor is idle before it ends: so all
-        are the same to whoever counts instructions.  It has no data."""
+        """Its I/Os take so long that the guest's processor is idle before they end, so each
+        executes the same instructions.  It stores no data."""
         self.args += ["-blockdev", f"driver=null-co,node-name={name}-null,size={1 << 29},"
                       "latency-ns=500000"]
         self.device(f"nvme,id={name},serial={name},drive={name}-null,mdts=8,bus={bus}")
@@ -121,7 +122,7 @@ class Machine:
         self.devs.append(f"{name}={path}")
 
     def others(self):
-        """Disks whose drivers take no DMA addresses; no data of theirs is looked at."""
+        """Disks whose drivers take no DMA addresses; their data is not checked."""
         for name in ("virtio", "scsi"):
             self.args += ["-blockdev", self.file(name, "64M")]
         self.device("virtio-blk-pci,drive=virtio-file,bus=pcie.0,addr=04")
@@ -152,7 +153,8 @@ def switch(machine):
     for slot, (name, kind, size) in enumerate(behind):
         machine.port("xio3130-downstream", f"{name}-port", "up", slot)
         machine.add(kind, name, f"{name}-port", f"10.0/00.0/{slot:02x}.0/00.0", size)
-    # qemu64 has no allow-listed host bridge: these reach only each other.
+    # With qemu64 the host bridge is not on the allow-list: nothing behind the switch can
+    # reach these two, nor they each other.
     machine.port("pcie-root-port", "far-port", "pcie.0", 0x18)
     machine.provider("far", "far-port", "18.0/00.0", "8M")
     machine.port("pcie-root-port", "path1-port", "pcie.0", 0x19)
@@ -188,14 +190,14 @@ def cmb(machine):
 
 
 def refused(machine):
-    """No switch, and a host bridge of which the kernel knows nothing good"""
+    """No switch, and a host bridge that is not on the allow-list"""
     machine.args += ["-cpu", "SandyBridge,vendor=GenuineIntel"]
     machine.root_ports()
 
 
 def acs(machine):
-    """Functions of one device below a port that has ACS, which decides there whether
-    what one sends to another goes straight to it"""
+    """Three functions of one device below a port with ACS, which decides whether what one
+    sends to another is redirected to the root complex"""
     machine.args += ["-cpu", AMD_ZEN]
     machine.port("pcie-root-port", "acs-port", "pcie.0", 0x10)
     for function, name in enumerate(("p2pmem0", "drive0", "engine")):

@@ -32,7 +32,7 @@ def patterns(name):
 def read_log(path):
     """Without what is no text, and without the carriage returns of the serial line"""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").replace("\r", "")
+        return path.read_bytes().decode(errors="replace").replace("\r", "")
     except FileNotFoundError:
         return ""
 
@@ -46,8 +46,8 @@ def split_log(console):
 
 def drop_races(log, functions):
     """KCSAN reports races in the whole kernel.  Take the words that faults() looks for
-    from the reports whose backtraces contain none of these functions, or count every
-    report if there are none."""
+    from reports that name neither one of these functions nor one of OURS.  Without a list
+    of functions, every report but the intended one counts."""
     def judge(match):
         report = match[0]
         ours = not functions or OURS.search(report) or \
@@ -56,13 +56,14 @@ def drop_races(log, functions):
             return report
         return re.sub("(BUG: KCSAN|Call Trace):", "race elsewhere", report)
 
-    return re.sub(r"^.*BUG: KCSAN:.*\n(?:(?!.*======).*\n)*", judge, log, flags=re.M)
+    return re.sub(r"^.*BUG: KCSAN:.*\n(?:(?!.*(?:======|BUG: KCSAN:)).*\n)*", judge, log,
+                  flags=re.M)
 
 
 def labelled(log):
-    """Each line of the log after the name of the test that was running, without the DMA
-    faults and failed allocations that a test has announced.  One of these may be
-    kmemleak's own: without a scan area it goes on, and scans the whole of that object."""
+    """Yield (test, line) for each line of the log and the test that was running, without
+    the DMA faults and failed allocations that a test has announced.  One of these may be
+    kmemleak's own, which then scans the whole object instead of an area."""
     where, faults, failed, trace = "boot", False, False, False
     for line in log.splitlines():
         if "p2pdma-run: " in line:
@@ -98,8 +99,8 @@ def faults(log, functions=frozenset()):
 
 
 def blind(log):
-    """Why a log proves nothing: a check that does not work must not look like a clean
-    log."""
+    """Why a log proves nothing, or "": a check that does not work must not look like a
+    clean log."""
     canary = "BUG: canary"
     if not patterns("log-deny").search(canary) or patterns("log-allow").search(canary):
         return "the log check itself does not work"
@@ -138,16 +139,16 @@ def judge_skip(text):
     """The same for exit status 4"""
     if re.search("^not ok ", text, re.M):
         return "FAIL", "skipped after a failure"
-    reasons = re.findall("# *SKIP:* *(.+)", text)
+    reasons = re.findall(r"# *SKIP:*[ \t]*([^:\s].*)", text)
     return "SKIP", reasons[-1] if reasons else "no reason given"
 
 
 def waiting_tasks(text):
     """What the tasks of a guest that was interrupted were waiting in, innermost function
-    first; of the kernel's own tasks, only those that can't be idle"""
+    first; of the kernel's own tasks, only those in state D: others may be idle"""
     for task in re.split(r"^(?=.*task:\S)|^.*(?:Showing|end Kernel panic).*$", text,
                          flags=re.M):
-        head = re.match(r".*?(task:.*?) *(state:(.))(.*)", task or "")
+        head = re.match(r".*?(task:.*?) *(state:(.))(.*)", task)
         if not head or (re.search(" p?pid:2 ", head[4]) and head[3] != "D"):
             continue
         calls = [line.split()[-1].split("+")[0] for line in task.splitlines()
@@ -170,7 +171,7 @@ class Run:
         self.blind = blind(self.console)
 
     def report(self, word, test=None):
-        """The first line of init's that begins with these words, split"""
+        """The words of init's first line that begins with this word, and this test"""
         lines = [line.split() for line in self.reports]
         return next((line for line in lines if line[:1] == [word] and
                      (test is None or line[1:2] == [test])), None)
@@ -193,8 +194,9 @@ class Run:
         if not result:
             started = self.report("start", test)
             return "FAIL", "no result" if started else "never started"
+        # The last line of a test may have no end.
         marks = [f"# p2pdma-run: {w} {re.escape(test)}$" for w in ("start", "end")]
-        text = re.search(f"^{marks[0]}(.*?)^{marks[1]}", self.output, re.M | re.S)
+        text = re.search(f"{marks[0]}(.*?){marks[1]}", self.output, re.M | re.S)
         judge = {"0": judge_ktap, "4": judge_skip}.get(result[2])
         if not judge:
             return "FAIL", f"exit status {result[2]}"
@@ -202,7 +204,7 @@ class Run:
 
     def doubts(self, test):
         """Why its own result does not count, or why it has none.  A guest that ends early
-        does not fail the tests that had ended before."""
+        does not fail the tests that had already ended."""
         reasons = [self.blind] if self.blind else []
         if not self.report("result", test):
             reasons += self.guest_reasons()
@@ -242,6 +244,8 @@ class Run:
 
     def verdict(self, tests):
         """Print a line for each test, return the run's exit status."""
+        (self.log / "faults.log").write_text(
+            "".join(f"{where}\t{line}\n" for where, line in self.faults))
         if self.guest_reasons():
             self.show()
         verdicts = set()
