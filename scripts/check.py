@@ -163,6 +163,8 @@ class Check:
                     self.results.show(line)
             status = self.processes.run(command, keep)
         seconds = time.monotonic() - start
+        if not self.processes.stopped:
+            self.results.finished(name, seconds)
         return status, seconds, log
 
     # --- items: scripts that count as one result each ---
@@ -178,7 +180,6 @@ class Check:
             name, ["nice", "-n", str(niceness), str(path), *arguments], shown)
         verdict = {0: "PASS", 4: "SKIP"}.get(status, "FAIL")
         self.results.add(verdict, name, seconds=seconds, log=log)
-        self.results.finished(name, seconds)
         return verdict != "FAIL"
 
     def built(self, kernel):
@@ -205,7 +206,6 @@ class Check:
         rerun.chmod(0o755)
         status, seconds, log = self.run(guest.name, command)
         self.judge(guest, tests, status, log)
-        self.results.finished(guest.name, seconds)
 
     def judge(self, guest, tests, status, log):
         """The runner judges each test, and names what else is wrong."""

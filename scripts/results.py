@@ -101,7 +101,7 @@ class Progress:
         self.start = time.monotonic()
 
     def plan(self, names):
-        self.planned.update((n, self.before.get(n, GUESS)) for n in names)
+        self.planned.update((n, max(self.before.get(n, GUESS), 1)) for n in names)
 
     def finished(self, name, seconds):
         """Return a line about the run as a whole, if there is more to come."""
@@ -111,7 +111,7 @@ class Progress:
         left = sum(self.planned.values()) - done
         elapsed = time.monotonic() - self.start
         return (f"# {len(self.now)} of {len(self.planned)}, {elapsed / 60:.0f} min, about "
-                f"{elapsed * left / done / 60:.0f} min left") if left and done else ""
+                f"{elapsed * left / done / 60:.0f} min left") if left else ""
 
     def write(self):
         new = self.file.with_suffix(".new")

@@ -78,6 +78,8 @@ class Items(Sandbox):
         self.check.processes.stop()
         thread.join()
         self.assertLess(time.monotonic() - start, 2)
+        # What it took says nothing about the next time.
+        self.assertEqual(self.check.results.progress.now, {})
         time.sleep(max(0, start + 3.5 - time.monotonic()))
         self.assertFalse(mark.exists())
         self.assertEqual(self.found(), [("FAIL", "script")])
@@ -213,19 +215,26 @@ class Files(Sandbox):
         self.assertTrue((directory / "index.html").exists())
 
     def test_estimate(self):
-        file = self.tmp / "d.json"
-        file.write_text('{"a": 100, "b": 300}')
-        with mock.patch("time.monotonic", side_effect=[0, 120]):
-            progress = results.Progress(file)
-            progress.plan(["a", "b"])
-            self.assertEqual(progress.finished("a", 100),
-                             "# 1 of 2, 2 min, about 6 min left")
+        for first, line in ((100, "# 1 of 2, 2 min, about 6 min left"),
+                            (0, "# 1 of 2, 2 min, about 600 min left")):
+            file = self.tmp / "d.json"
+            file.write_text(json.dumps({"a": first, "b": 300}))
+            with mock.patch("time.monotonic", side_effect=[0, 120]):
+                progress = results.Progress(file)
+                progress.plan(["a", "b"])
+                self.assertEqual(progress.finished("a", 100), line)
 
 
 class Table(unittest.TestCase):
     def test_names_are_unique(self):
         names = [guest.name for guest in matrix.Matrix().guests]
         self.assertEqual(len(names), len(set(names)))
+
+    def test_reasons_to_skip(self):
+        """As churn.sh gives one with four cycles, and with more"""
+        reasons = matrix.Matrix().may_skip
+        self.assertTrue(reasons.search("all events happened: there are more than 4 # SKIP"))
+        self.assertFalse(reasons.search("all events happened: there are more than 40 # SKIP"))
 
     def test_columns(self):
         """A typing error must not take a guest from the checks."""
