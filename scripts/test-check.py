@@ -140,7 +140,8 @@ class Guests(Sandbox):
         for number, (output, verdict) in enumerate((("SKIP (no drive0)", "PASS"),
                                                     ("SKIP (no reason given)", "FAIL"),
                                                     ("PASS (3 results, 0 skipped)", "FAIL"))):
-            found = self.judge(f"run: a.sh: {output}", 0, topology="none",
+            ktap = "# p2pdma-run: start a.sh\nok 1 x # SKIP no drive0\n# p2pdma-run: end a.sh"
+            found = self.judge(f"{ktap}\nrun: a.sh: {output}", 0, topology="none",
                                variables=[f"X={number}"])
             self.assertEqual(found[-1], (verdict, "a.sh test none"))
 
