@@ -33,16 +33,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from matrix import Guest, Matrix
-from results import Results
+from results import Results, lib_sh
 
 SCRIPTS = Path(__file__).resolve().parent
 TOP = SCRIPTS.parent
 BUILD = TOP / "build"
 LOGS = BUILD / "log"
 QEMU = TOP / "tools/testing/selftests/p2pdma/qemu"
-CACHE = Path(os.environ.get("CACHE") or
-             Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "p2pmem")
-GDB_PORT = 1234
+CACHE = Path(lib_sh('echo "$CACHE"').strip())
 CYCLES = {"test": ["P2P_CYCLES=49"], "debug": ["P2P_CYCLES=25"]}   # of a round of soak
 KUNIT_SUITES = "blk-dma-addr", "p2pmem-pool"
 
@@ -204,7 +202,7 @@ class Check:
                          + shlex.join([f"{directory}/rerun" if word == str(directory) else word
                                        for word in command]) + "\n")
         rerun.chmod(0o755)
-        status, seconds, log = self.run(guest.name, command)
+        status, _, log = self.run(guest.name, command)
         self.judge(guest, tests, status, log)
 
     def judge(self, guest, tests, status, log):
@@ -228,7 +226,7 @@ class Check:
         if item["verdict"] != "PASS" or guest.kernel.name == "base" or guest.topology == "none":
             return
         for result in item["results"]:
-            if result["verdict"] == "SKIP" and not self.matrix.may_skip.search(result["name"]):
+            if result["verdict"] == "SKIP" and not self.matrix.may(guest.kernel, result["name"]):
                 self.results.add("FAIL", f"{item['name']}: {result['name']}",
                                  "no reason to skip it, see scripts/matrix")
 
@@ -391,8 +389,9 @@ def one_guest(what):
         if test not in there:
             die(f"T={test}: no such test", f"there are: {' '.join(there)}")
     if what == "gdb":
+        port = kernel.options[kernel.options.index("--gdb") + 1]
         print("The guest waits for a debugger.  In another terminal, for example:\n"
-              f"gdb {kernel_dir(kernel)}/vmlinux -ex 'target remote :{GDB_PORT}'\n"
+              f"gdb {kernel_dir(kernel)}/vmlinux -ex 'target remote :{port}'\n"
               "    -ex 'hbreak bio_add_dma_addr' -ex continue -ex backtrace", file=sys.stderr)
     guest = Guest(kernel, os.environ.get("TOPO") or "bridge", 15, tests,
                   parameters=os.environ.get("APPEND", "").split(),

@@ -76,7 +76,7 @@ run_kernel() {
 # What is wrong that the tool does not take for a failure.
 complaints() {
 	local suite
-	"$TOP/$TESTS_DIR/qemu/verdict.py" "$1" || true
+	"$TOP/$TESTS_DIR/qemu/verdict.py" "$1" 2>&1 || true
 	grep '# SKIP' "$1" | grep -v '_test\.bench=1' || true
 	for suite in "${SUITES[@]}"; do
 		grep -qxE "ok [0-9]+ $suite" "$1" || echo "$suite did not pass"

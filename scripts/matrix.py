@@ -65,6 +65,8 @@ class Matrix:
             self.kernels[name] = Kernel(name, source, config, int(slower),
                                         as_options(options))
         self.may_skip = re.compile("|".join(map(" ".join, sections["may skip"])))
+        self.must_not_skip = {kernel: " ".join(words)
+                              for kernel, *words in sections["must not skip"]}
         self.needs = {test: parameters for test, *parameters in sections["needs"]}
         self.only_in_all = {(test, " ".join(words))
                             for test, *words in sections["only in check-all"]}
@@ -82,6 +84,12 @@ class Matrix:
                 yield Guest(self.kernels[kernel], topology, int(minutes), tests, part,
                             [w for w in words if "=" in w and not is_variable(w)],
                             [w for w in words if is_variable(w)])
+
+    def may(self, kernel, skipped):
+        """May this kernel skip a result, by what it says?"""
+        forbidden = self.must_not_skip.get(kernel.name)
+        return self.may_skip.search(skipped) and not (forbidden and
+                                                      re.search(forbidden, skipped))
 
     def parameters_for(self, tests):
         return [p for test in tests for p in self.needs.get(test, [])]

@@ -5,10 +5,12 @@ import html
 import json
 import re
 import shutil
+import subprocess
 import threading
 import time
 import xml.etree.ElementTree as ET
 from contextlib import suppress
+from pathlib import Path
 
 from page import page
 
@@ -20,7 +22,12 @@ STYLE = """
 pre { overflow-x: auto; }
 """
 
-TROUBLE = re.compile(r"error:|\*\*\*|Error \d|not ok|FAIL|^# task:")
+
+def lib_sh(code, *arguments):
+    """What shell code prints that uses lib.sh"""
+    command = ["bash", "-c", f'. "$0"; {code}', Path(__file__).with_name("lib.sh"), *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, errors="replace", check=True).stdout
 
 
 def ktap_results(log, test):
@@ -35,14 +42,6 @@ def ktap_results(log, test):
             verdict = "SKIP" if skipped else "PASS" if match[1] == "ok" else "FAIL"
             found.append({"verdict": verdict, "name": match[2]})
     return found
-
-
-def excerpt(log):
-    """The lines that say what is wrong, or else the last ones."""
-    lines = log.read_text(errors="replace").splitlines()
-    near = {n for i, line in enumerate(lines) if TROUBLE.search(line)
-            for n in range(max(i - 2, 0), min(i + 4, len(lines)))}
-    return "\n".join(lines[n] for n in sorted(near)[-30:]) or "\n".join(lines[-20:])
 
 
 def is_of(name, result):
@@ -161,7 +160,7 @@ class Results:
         lines = [f"{verdict} {name}" + (f" ({details})" if details else "")
                  + (f" {seconds:.0f} s" if seconds else "")]
         if verdict == "FAIL" and log:
-            lines += [excerpt(log), f"log: {log}"]
+            lines += [lib_sh('show_errors "$1"', log).rstrip(), f"log: {log}"]
         if verdict == "FAIL" and again:
             lines.append(f"again: {again}")
         with self.lock:

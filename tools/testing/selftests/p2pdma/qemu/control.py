@@ -13,6 +13,7 @@ import queue
 import re
 import socket
 import threading
+from contextlib import suppress
 
 SCRUBBED = b"\xa5"
 DATA = 64 << 10     # that "same" compares
@@ -48,13 +49,10 @@ class Monitor:
         self.send("qmp_capabilities")
 
     def _read(self):
-        try:
+        with suppress(OSError, ValueError):     # QEMU was killed
             for line in self.connection.makefile():
                 self.answers.put(json.loads(line))
-        except (OSError, ValueError):
-            pass    # QEMU was killed
-        finally:
-            self.answers.put(None)
+        self.answers.put(None)
 
     def send(self, execute, **more):
         """Do not wait, neither for the answer nor for room in the socket: QEMU may be what
@@ -212,7 +210,9 @@ class Control:
 
     def serve(self, connection):
         """Until QEMU ends"""
-        for line in connection.makefile():
-            number, command, name, argument, *_ = [*line.rstrip("\n").split(" ", 3), "", "", ""]
-            answer = self.answer(command, name, argument)
-            connection.sendall(f"{number} {answer}\n".encode())
+        with suppress(OSError):     # QEMU was killed
+            for line in connection.makefile():
+                number, command, name, argument, *_ = [*line.rstrip("\n").split(" ", 3),
+                                                       "", "", ""]
+                answer = self.answer(command, name, argument)
+                connection.sendall(f"{number} {answer}\n".encode())

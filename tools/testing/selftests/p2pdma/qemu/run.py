@@ -39,7 +39,7 @@ QEMU = "qemu-system-x86_64"
 CMDLINE = ["console=ttyS0", "ignore_loglevel", "printk.devkmsg=on", "panic=-1",
            "oops=panic", "hung_task_panic=1", "softlockup_panic=1", "no_timer_check",
            "unknown_nmi_panic", "panic_sys_info=tasks", "nvme_core.multipath=N"]
-LOGS = ("console", "output", "result", "qemu")
+LOGS = ("console", "output", "result", "qemu", "faults")
 
 
 def die(what):
@@ -93,8 +93,8 @@ def parse():
     add("--profile", type=Path, metavar="FILE",
         help="also write where they were executed, see insn_count.c; implies --count")
     add("--log", type=Path, metavar="DIR",
-        help="keep console.log, output.log, result.log, qemu.log, qemu-command, and "
-        "coverage.tar if the kernel directory has gcno")
+        help="keep console.log, output.log, result.log, qemu.log, faults.log (what must "
+        "not be in the kernel's), qemu-command, and coverage.tar if the kernel directory has gcno")
     add("--gdb", type=number, metavar="PORT",
         help="wait for a debugger on this TCP port of localhost")
     add("--keep", action="store_true", help="keep the run's working directory")

@@ -160,7 +160,7 @@ def waiting_tasks(text):
 class Run:
     """log: the directory; status: QEMU's, or TOO_LATE; limit: in seconds"""
 
-    def __init__(self, log, status=0, limit=0, functions=frozenset()):
+    def __init__(self, log, status, limit, functions):
         self.log = log
         self.status = status
         self.limit = limit
