@@ -569,6 +569,66 @@ p2p_disconnect()
 		p2p_wait 10 p2p_is_disconnected
 }
 
+# --- tests in the kernel ---
+
+p2p_require_kunit()
+{
+	local dir=/sys/kernel/debug
+
+	modprobe -q kunit
+	[[ -d $dir/kunit ]] || mount -t debugfs none $dir 2> /dev/null
+	[[ -d $dir/kunit ]] ||
+		p2p_skip_all "no KUnit: set CONFIG_KUNIT and CONFIG_KUNIT_DEBUGFS"
+}
+
+# p2p_kunit_ran FILE: has it the result of a test?
+p2p_kunit_ran()
+{
+	grep -qE '^    (not )?ok ' "$1"
+}
+
+# p2p_kunit FILE SUITE MODULE PARAMETER...: load the module, run this suite of KUnit, and
+# keep the results
+p2p_kunit()
+{
+	local suite=/sys/kernel/debug/kunit/$2 status
+
+	insmod "$DIR/modules/$3.ko" "${@:4}" || return
+	# Loading it has run it, unless kunit.autorun is off.
+	p2p_kunit_ran "$suite"/results || echo 1 > "$suite"/run
+	cat "$suite"/results > "$1" && p2p_kunit_ran "$1"
+	status=$?
+	rmmod "$3" && return $status
+}
+
+# p2p_kunit_tests FILE: how many the suite has
+p2p_kunit_tests()
+{
+	sed -n 's/^    1\.\.//p' "$1" | grep .
+}
+
+# p2p_kunit_report FILE [SUFFIX]: pass the results on, each with the suffix. The last
+# line is the result of the suite. Messages of failed checks may not be indented.
+p2p_kunit_report()
+{
+	local line suffix=${2:+ $2}
+
+	while IFS= read -r line; do
+		# shellcheck disable=SC2295 # ?* are patterns
+		case $line in
+		'ok '*'# SKIP'*)
+			line=${line#ok * }
+			ktap_test_skip "${line/ # SKIP/$suffix:}" ;;
+		'ok '*) ktap_test_pass "${line#ok * }$suffix" ;;
+		'not ok '*) ktap_test_fail "${line#not ok * }$suffix" ;;
+		# What KUnit says about the suite
+		'' | 'KTAP '* | '1..'* | '# Subtest: '* | '# Totals: '*) ;;
+		'# module: '* | '# '*'.speed: '* | '# '*': pass:'*) ;;
+		*) echo "# ${line#\# }" ;;
+		esac
+	done < <(sed '$d; s/^    //' "$1")
+}
+
 # --- load ---
 
 # Bypass the page cache. If the disk is gone, do not create a file of that name, because
@@ -802,7 +862,7 @@ p2p_hold_pool()
 # p2p_pool_has ADDRESS BYTES: and not much more
 p2p_pool_has()
 {
-	(($(< "/sys/bus/pci/devices/$1/p2pmem/available") < 2 * $2))
+	(($(< "/sys/bus/pci/devices/$1/p2pmem/available") <= 2 * $2))
 }
 
 p2p_release_pool()

@@ -2,10 +2,12 @@
 /*
  * Test of DMA-address bios: what its source files share.
  */
-#ifndef _DMA_BIO_TEST_H
-#define _DMA_BIO_TEST_H
+#ifndef _DMA_BIO_KUNIT_H
+#define _DMA_BIO_KUNIT_H
 
+#include <kunit/test.h>
 #include <linux/bio.h>
+#include <linux/blkdev.h>
 #include <linux/dma-premap.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/prandom.h>
@@ -15,11 +17,8 @@
 #define GUARD		SZ_4K		/* around it, must not be touched */
 #define BUFFER_SIZE	(GUARD + AREA_SIZE + GUARD)
 #define FIRST_SECTOR	2048
-#define POISON		0xa5
-#define RANDOM_ROUNDS	200
-#define MAX_PIECES	(BIO_MAX_VECS - 1)	/* and one that names the mapping */
-#define PROVIDER_BAR	2		/* of p2pmem_provider.c */
 #define UNIT		4		/* sizes and addresses are multiples */
+#define MAX_PIECES	(BIO_MAX_VECS - 1)	/* and one names the mapping */
 
 struct dbt_piece {
 	u32 offset;
@@ -27,22 +26,11 @@ struct dbt_piece {
 };
 
 /**
- * struct dbt_layout - where in the p2pmem the data of a bio is
- * @nr:    number of pieces
- * @size:  bytes in all pieces
- * @piece: in the order of the disk's sectors
- */
-struct dbt_layout {
-	unsigned int nr;
-	u32 size;
-	struct dbt_piece piece[MAX_PIECES];
-};
-
-/**
  * struct dbt_fixture - what all tests use, one after the other
  * @provider:  device that has the p2pmem
  * @far:       provider that the drive does not reach, or %NULL
  * @other:     another client of @provider, or %NULL
+ * @file:      the drive, open
  * @bdev:      the drive
  * @client:    device that does the DMA of the drive
  * @map:       memory of @provider, for @client
@@ -52,14 +40,18 @@ struct dbt_layout {
  * @seed:      of @rnd
  * @p2p:       the memory under test, %BUFFER_SIZE bytes
  * @dma:       DMA address of @p2p
+ * @page:      of @p2p if bios are to name pages, else %NULL
  * @data:      what crosses the wire, in the order of the disk's sectors
  * @image:     what memory or the disk must look like afterwards
- * @layout:    of the present bio
+ * @nr:        number of pieces that the data of a bio consists of
+ * @size:      bytes in all pieces
+ * @piece:     where in @p2p they are, in the order of the disk's sectors
  */
 struct dbt_fixture {
 	struct pci_dev *provider;
 	struct pci_dev *far;
 	struct pci_dev *other;
+	struct file *file;
 	struct block_device *bdev;
 	struct device *client;
 	struct dma_premap *map;
@@ -69,9 +61,12 @@ struct dbt_fixture {
 	unsigned int seed;
 	void *p2p;
 	dma_addr_t dma;
+	struct page *page;
 	void *data;
 	void *image;
-	struct dbt_layout layout;
+	unsigned int nr;
+	u32 size;
+	struct dbt_piece piece[MAX_PIECES];
 };
 
 extern struct dbt_fixture dbt;
@@ -89,49 +84,36 @@ static inline void dbt_use(struct dma_premap *map, void *p2p)
 	dbt.dma = pci_p2pmem_dma_addr(map, p2p);
 }
 
-/* Say which one failed: a test has many. */
-#define check(cond) ({							\
-	bool __ok = (cond);						\
-									\
-	if (!__ok)							\
-		pr_info("# %s:%d: %s\n", __func__, __LINE__, #cond);	\
-	__ok; })
+/* dma_bio_kunit_data.c */
+void dbt_layout_one(u32 offset, u32 len);
+void dbt_layout_random(void);
+void dbt_expect_transfers(struct kunit *test);
 
-/* dma_bio_data.c */
-u32 dbt_rnd(u32 max);
-void dbt_layout_one(struct dbt_layout *l, u32 offset, u32 len);
-void dbt_layout_random(struct dbt_layout *l);
-bool dbt_written(const struct dbt_layout *l);
-bool dbt_read_back(const struct dbt_layout *l);
-struct bio *dbt_make_bio(const struct dbt_layout *l, struct dma_premap *map,
-			 blk_opf_t opf);
-bool dbt_test_write(void);
-bool dbt_test_read(void);
-bool dbt_test_random(void);
-bool dbt_test_clone(void);
-bool dbt_test_split(void);
-bool dbt_test_advance(void);
-bool dbt_test_reuse(void);
-bool dbt_test_siblings(void);
-bool dbt_test_pages(void);
+/* Its test cases */
+void test_write(struct kunit *test);
+void test_read(struct kunit *test);
+void test_random_reads_and_writes(struct kunit *test);
+void test_counting_equals_iterating(struct kunit *test);
+void test_small_segments(struct kunit *test);
+void test_clone(struct kunit *test);
+void test_split_and_chain(struct kunit *test);
+void test_advance(struct kunit *test);
+void test_reuse(struct kunit *test);
+void test_pages(struct kunit *test);
 
-/* dma_bio_split.c */
-bool dbt_test_iterating(void);
-bool dbt_test_small_segments(void);
+/* Those of dma_bio_kunit_rules.c */
+void test_dma_device(struct kunit *test);
+void test_map_size(struct kunit *test);
+void test_map_sharing(struct kunit *test);
+void test_map_errors(struct kunit *test);
+void test_client_with_map(struct kunit *test);
+void test_provider_out_of_reach(struct kunit *test);
+void test_add_p2pmem_errors(struct kunit *test);
+void test_bad_ranges(struct kunit *test);
+void test_adjacent_ranges(struct kunit *test);
+void test_mixed_data(struct kunit *test);
+void test_map_of_other_client(struct kunit *test);
+void test_second_range(struct kunit *test);
+void test_provider_unbound(struct kunit *test);
 
-/* dma_bio_rules.c */
-bool dbt_test_ranges(void);
-bool dbt_test_adjacent(void);
-bool dbt_test_unmixed(void);
-bool dbt_test_dma_dev(void);
-bool dbt_test_pool_size(void);
-bool dbt_test_sharing(void);
-bool dbt_test_clients(void);
-bool dbt_is_translated(struct device *dev, dma_addr_t addr);
-bool dbt_test_map_errors(void);
-bool dbt_test_far(void);
-bool dbt_test_add_errors(void);
-bool dbt_test_second_range(void);
-bool dbt_test_unbound(void);
-
-#endif /* _DMA_BIO_TEST_H */
+#endif /* _DMA_BIO_KUNIT_H */
