@@ -185,13 +185,14 @@ class Results:
 
 
 def read_large(raw):
-    """Rows of large.sh: what it takes to register memory, by size."""
+    """Rows of large.sh: what it takes to register memory, by size: microseconds, and KiB in
+    all, in struct pages, and in page tables of the IOMMU"""
     rows = defaultdict(dict)
     for tree in TREES:
         for line in (raw / f"{tree}.large.out").read_text(errors="replace").splitlines():
-            match = re.match(r"# large: (\d+) (\d+) (\S+) (\d+) (\d+)", line)
+            match = re.match(r"# large: (\d+) (\d+) \S+ (-?\d+) (\d+) (\S+)", line)
             if match:
-                rows[int(match[1])][tree] = (int(match[2]), int(match[4]))
+                rows[int(match[1])][tree] = (*map(int, match.groups()[1:4]), match[5])
         if not any(tree in row for row in rows.values()):
             sys.exit(f"nothing was registered in {raw}/{tree}.large.out")
     return rows
@@ -224,7 +225,8 @@ def with_spread(results, key, what="target"):
     return f"{value:,.0f}" + (f" (±{spread / 2:.1f} %)" if spread > 1 else "")
 
 
-def target_table(results, workload, what="target", label=""):
+def target_table(results, workload, what="target", label="",
+                 names=("base, pages", "series, addresses")):
     rows = []
     for mode in results.modes:
         for direction in ("read", "write"):
@@ -241,8 +243,7 @@ def target_table(results, workload, what="target", label=""):
                     with_spread(results, system, what)
                     if system != series and system in results.runs else "",
                 ])
-    header = ["IOMMU", "I/O", "base, pages", "series, addresses", "change",
-              "series, system memory"]
+    header = ["IOMMU", "I/O", *names, "change", "series, system memory"]
     if any(row[-1] for row in rows):
         return header, rows
     return header[:-1], [row[:-1] for row in rows]
@@ -337,10 +338,12 @@ def large_table(large):
     for gib in sorted(large):
         row = [f"{gib} GiB"]
         for tree in TREES:
-            us, kib = large[gib].get(tree, (None, None))
-            row += [f"{us / 1000:,.1f}", f"{kib / 1024:,.1f}"] if us else ["-", "-"]
-        rows.append(row)
-    return ["memory", "base (ms)", "base (MiB)", "series (ms)", "series (MiB)"], rows
+            us, *kib, tables = large[gib].get(tree, (None, "-"))
+            row += [f"{us / 1000:,.1f}", *[f"{k / 1024:,.1f}" for k in kib]] if us else ["-"] * 3
+        rows.append([*row, tables])
+    return ["memory", *[f"{tree} ({what})" for tree in TREES
+                        for what in ("ms", "MiB", "MiB in struct pages")],
+            "series (KiB in page tables when mapped)"], rows
 
 
 def native_table(raw):
@@ -480,6 +483,8 @@ def sections(results, large, raw):
            None)
     yield ("Target's instructions per I/O, one of several controllers, each with a queue for "
            "reads and one for writes", controllers_table(results), None)
+    yield ("Target's instructions per I/O, none of the pool is left",
+           target_table(results, "exhausted", names=TREES), None)
     yield ("Target's instructions per I/O, multipath head", target_table(results, "head"),
            None)
     yield ("Target's instructions per I/O, raid0 of two drives, chunks of 64 KiB",
@@ -491,7 +496,7 @@ def sections(results, large, raw):
            target_table(results, "p2pmem", "guest"), None)
     yield "A drive alone, by a bio of the kernel", drive_table(results), None
     yield "Ordinary I/O, instructions of the kernel", ordinary_table(results), None
-    yield "Registering memory", large_table(large), [plot_large(large)]
+    yield "Registering memory, and mapping it", large_table(large), [plot_large(large)]
     yield (f"Without a device, at native speed ({processor()}), per operation",
            native_table(raw), None)
     yield "Sizes of structures", sizes_table(raw), None

@@ -56,7 +56,7 @@ runs() {
 			done
 			case $name in none|strict)
 				for tree in base series; do
-					echo "$tree.$name.$boot-many $tree $topology controllers"
+					echo "$tree.$name.$boot-many $tree $topology controllers+exhausted"
 				done ;;
 			esac
 			# The base cannot serve these from peer-to-peer memory.

@@ -7,7 +7,8 @@
 # executed, and for whom: the host, the emulated network card, the target, or the system.
 #
 # P2P_BENCH says what to count, joined by +: transport, deep (32 at a time), controllers (of
-# one host of several), head, raid0, drive, ordinary (what has nothing to do with p2pmem).
+# one host of several), exhausted (nothing is left of the pool), head, raid0, drive, ordinary
+# (what has nothing to do with p2pmem).
 
 # shellcheck source=lib.sh
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
@@ -153,6 +154,21 @@ bench_controllers()
 	tear_down
 }
 
+# User space holds the pool, so the target takes system memory each time.
+bench_exhausted()
+{
+	local SIZES="4096 131072"
+
+	set_up "$(p2p_disk drive0)"
+	p2p_hold_pool "$provider" 0 || ktap_exit_fail_msg "cannot use up the pool"
+	tell_owners
+	rows exhausted "$remote"
+	p2p_pool_has "$provider" 0 || ktap_exit_fail_msg "the pool was not used up"
+	p2p_disconnect
+	p2p_release_pool "$provider"
+	p2p_remove_target
+}
+
 bench_drive()
 {
 	local SIZES="4096 131072"
@@ -204,7 +220,7 @@ plan=0
 for part in $BENCH; do
 	case $part in
 	transport) plan=$((plan + 4 * $(wc -w <<< "$SIZES"))) ;;
-	deep) plan=$((plan + 4)) ;;
+	deep|exhausted) plan=$((plan + 4)) ;;
 	controllers) plan=$((plan + 12)) ;;
 	drive|ordinary) plan=$((plan + 8)) ;;
 	head|raid0) plan=$((plan + 2 * $(wc -w <<< "$SIZES"))) ;;

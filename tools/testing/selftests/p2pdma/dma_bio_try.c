@@ -4,10 +4,11 @@
  * are good for the client, a device of the emulated machine (default: all that the
  * disk is made of)?  SKIP bytes of p2pmem are in use already.
  *
- * Prints how long it took to map the memory, where in it the buffer is, and a line
- * for a write and one for a read: its status, how often it ended, and what happened
- * to the data. Overwrites the first 64 KiB of the disk; if all went well they are
- * what is in the buffer, too.
+ * Prints how long it took to map the memory, how large the IOMMU's page tables
+ * are, where in the memory the buffer is, and a line for a write and one for a
+ * read: its status, how often it ended, and what happened to the data. Overwrites
+ * the first 64 KiB of the disk; if all went well they are what is in the buffer,
+ * too.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,6 +67,21 @@ static bool try_read(void)
 	return true;
 }
 
+/* What the page tables of IOMMUs take, or 0 if there are none */
+static unsigned long page_tables_kib(void)
+{
+	FILE *file = fopen("/proc/meminfo", "r");
+	unsigned long kib = 0;
+	char line[128];
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "SecPageTables: %lu kB", &kib) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return kib;
+}
+
 /* Allocates and maps */
 static bool open_timed(const char *disk, const char *client)
 {
@@ -78,6 +94,7 @@ static bool open_timed(const char *disk, const char *client)
 	fprintf(stderr, "# mapped in %ld us\n",
 		(end.tv_sec - start.tv_sec) * 1000000 +
 		(end.tv_nsec - start.tv_nsec) / 1000);
+	fprintf(stderr, "# IOMMU page tables: %lu KiB\n", page_tables_kib());
 	fprintf(stderr, "# buffer at %llu\n", (unsigned long long)env.place);
 	return ok;
 }
