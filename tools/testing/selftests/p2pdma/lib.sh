@@ -581,7 +581,7 @@ p2p_require_kunit()
 		p2p_skip_all "no KUnit: set CONFIG_KUNIT and CONFIG_KUNIT_DEBUGFS"
 }
 
-# p2p_kunit_ran FILE: has it the result of a test?
+# p2p_kunit_ran FILE: does it have the result of a test?
 p2p_kunit_ran()
 {
 	grep -qE '^    (not )?ok ' "$1"
@@ -595,13 +595,14 @@ p2p_kunit()
 
 	insmod "$DIR/modules/$3.ko" "${@:4}" || return
 	# Loading it has run it, unless kunit.autorun is off.
-	p2p_kunit_ran "$suite"/results || echo 1 > "$suite"/run
+	p2p_kunit_ran "$suite"/results || grep -q "^not ok " "$suite"/results ||
+		echo 1 > "$suite"/run
 	cat "$suite"/results > "$1" && p2p_kunit_ran "$1"
 	status=$?
 	rmmod "$3" && return $status
 }
 
-# p2p_kunit_tests FILE: how many the suite has
+# p2p_kunit_tests FILE: how many tests the suite has
 p2p_kunit_tests()
 {
 	sed -n 's/^    1\.\.//p' "$1" | grep .
@@ -859,7 +860,7 @@ p2p_hold_pool()
 	p2p_wait 10 p2p_pool_has "$1" "$2" || { p2p_log hold /tmp/hold.err; return 1; }
 }
 
-# p2p_pool_has ADDRESS BYTES: and not much more
+# p2p_pool_has ADDRESS BYTES: and at most as much again
 p2p_pool_has()
 {
 	(($(< "/sys/bus/pci/devices/$1/p2pmem/available") <= 2 * $2))

@@ -2,13 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # The loopback RoCE NIC on which the other tests rely: what arrives where, and
-# what it refuses, with which error. See modules/rnic_verbs_test.c.
+# what it refuses, with which error. See modules/rnic_verbs_kunit.c.
 
 # shellcheck source=lib.sh
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 NETDEV=rnic-verbs
-RESULTS=$(mktemp)
 loaded=()
 
 bail_out()
@@ -28,7 +27,7 @@ clean_up()
 {
 	unload
 	ip link del "$NETDEV" 2> /dev/null
-	rm "$RESULTS"
+	rm "$results"
 }
 
 # load MODULE PARAMETER...
@@ -50,24 +49,25 @@ has_gid()
 	grep -qs c633:6401 /sys/class/infiniband/rnic0/ports/1/gids/*
 }
 
-trap clean_up EXIT
 ktap_print_header
 p2p_require engine
 p2p_require_kunit
 [[ ! -d /sys/module/rnic_loop ]] ||
 	p2p_skip_all "rnic_loop is in use, unload it"
 
+results=$(mktemp)
+trap clean_up EXIT
 make_netdev || bail_out "cannot make a dummy network device"
 [[ -d /sys/module/lsi_copy ]] || load lsi_copy
 # Few pages, so that a transfer takes several registrations, if it takes any
 load rnic_loop netdev="$NETDEV" max_mr_pages=16
 # The device gets its addresses some time after it is there.
 p2p_wait 5 has_gid || bail_out "rnic0 has no address"
-p2p_kunit "$RESULTS" rnic_verbs rnic_verbs_test ||
-	bail_out "cannot run rnic_verbs_test"
+p2p_kunit "$results" rnic_verbs rnic_verbs_kunit ||
+	bail_out "cannot run rnic_verbs_kunit"
 
-tests=$(p2p_kunit_tests "$RESULTS") || bail_out "rnic_verbs_test has no results"
+tests=$(p2p_kunit_tests "$results") || bail_out "rnic_verbs_kunit has no results"
 ktap_set_plan $((tests + 1))
-p2p_kunit_report "$RESULTS"
+p2p_kunit_report "$results"
 ktap_test_result "unload" unload
 ktap_finished

@@ -90,30 +90,30 @@ void dbt_layout_random(void);
 void dbt_expect_transfers(struct kunit *test);
 
 /* Its test cases */
-void test_write(struct kunit *test);
-void test_read(struct kunit *test);
-void test_random_reads_and_writes(struct kunit *test);
-void test_counting_equals_iterating(struct kunit *test);
-void test_small_segments(struct kunit *test);
-void test_clone(struct kunit *test);
-void test_split_and_chain(struct kunit *test);
-void test_advance(struct kunit *test);
-void test_reuse(struct kunit *test);
-void test_pages(struct kunit *test);
+void dbt_test_write(struct kunit *test);
+void dbt_test_read(struct kunit *test);
+void dbt_test_random_reads_and_writes(struct kunit *test);
+void dbt_test_counting_equals_iterating(struct kunit *test);
+void dbt_test_small_segments(struct kunit *test);
+void dbt_test_clone(struct kunit *test);
+void dbt_test_split_and_chain(struct kunit *test);
+void dbt_test_advance(struct kunit *test);
+void dbt_test_reuse(struct kunit *test);
+void dbt_test_pages(struct kunit *test);
 
 /* Those of dma_bio_kunit_rules.c */
-void test_dma_device(struct kunit *test);
-void test_map_size(struct kunit *test);
-void test_map_sharing(struct kunit *test);
-void test_map_errors(struct kunit *test);
-void test_client_with_map(struct kunit *test);
-void test_provider_out_of_reach(struct kunit *test);
-void test_add_p2pmem_errors(struct kunit *test);
-void test_bad_ranges(struct kunit *test);
-void test_adjacent_ranges(struct kunit *test);
-void test_mixed_data(struct kunit *test);
-void test_map_of_other_client(struct kunit *test);
-void test_second_range(struct kunit *test);
-void test_provider_unbound(struct kunit *test);
+void dbt_test_dma_device(struct kunit *test);
+void dbt_test_map_size(struct kunit *test);
+void dbt_test_map_sharing(struct kunit *test);
+void dbt_test_map_errors(struct kunit *test);
+void dbt_test_client_with_map(struct kunit *test);
+void dbt_test_provider_out_of_reach(struct kunit *test);
+void dbt_test_add_p2pmem_errors(struct kunit *test);
+void dbt_test_bad_ranges(struct kunit *test);
+void dbt_test_adjacent_ranges(struct kunit *test);
+void dbt_test_mixed_data(struct kunit *test);
+void dbt_test_map_of_other_client(struct kunit *test);
+void dbt_test_second_range(struct kunit *test);
+void dbt_test_provider_unbound(struct kunit *test);
 
 #endif /* _DMA_BIO_KUNIT_H */

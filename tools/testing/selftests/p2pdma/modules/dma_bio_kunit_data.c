@@ -150,7 +150,7 @@ void dbt_expect_transfers(struct kunit *test)
  * The page based way, next to which the mapping goes on: the pages are made
  * now, unless user space has asked for them before.
  */
-void test_pages(struct kunit *test)
+void dbt_test_pages(struct kunit *test)
 {
 	void *p2p = dbt.p2p;
 	struct page *page;
@@ -224,12 +224,12 @@ static void expect_shapes(struct kunit *test, bool (*work)(struct kunit *test))
 	}
 }
 
-void test_write(struct kunit *test)
+void dbt_test_write(struct kunit *test)
 {
 	expect_shapes(test, written);
 }
 
-void test_read(struct kunit *test)
+void dbt_test_read(struct kunit *test)
 {
 	expect_shapes(test, read_back);
 }
@@ -279,7 +279,7 @@ void dbt_layout_random(void)
 		layout_add(end + SZ_4K, len);
 }
 
-void test_random_reads_and_writes(struct kunit *test)
+void dbt_test_random_reads_and_writes(struct kunit *test)
 {
 	bool ok;
 	int i;
@@ -293,7 +293,7 @@ void test_random_reads_and_writes(struct kunit *test)
 	}
 }
 
-/* A bio that reads what is on the disk, for tests that change it before */
+/* A read of what is on the disk, for tests that modify the bio first */
 static struct bio *make_read(struct kunit *test)
 {
 	KUNIT_ASSERT_TRUE(test, fill_disk());
@@ -306,7 +306,7 @@ static void expect_read(struct kunit *test, struct bio *bio)
 	KUNIT_EXPECT_TRUE(test, p2pmem_has_data());
 }
 
-void test_clone(struct kunit *test)
+void dbt_test_clone(struct kunit *test)
 {
 	struct bio *bio, *clone;
 
@@ -318,7 +318,7 @@ void test_clone(struct kunit *test)
 	bio_put(bio);
 }
 
-void test_split_and_chain(struct kunit *test)
+void dbt_test_split_and_chain(struct kunit *test)
 {
 	struct bio *bio, *split;
 
@@ -332,7 +332,7 @@ void test_split_and_chain(struct kunit *test)
 	expect_read(test, bio);
 }
 
-void test_advance(struct kunit *test)
+void dbt_test_advance(struct kunit *test)
 {
 	u32 skip = 3 * SECTOR_SIZE + SZ_4K;
 	struct bio *bio;
@@ -344,7 +344,7 @@ void test_advance(struct kunit *test)
 	expect_read(test, bio);
 }
 
-void test_reuse(struct kunit *test)
+void dbt_test_reuse(struct kunit *test)
 {
 	struct bio *bio;
 
@@ -371,7 +371,7 @@ static bool walk(struct kunit *test, struct bio *bio, int segs)
 {
 	int bytes = bio->bi_iter.bi_size;
 	struct dma_iova_state state;
-	struct blk_dma_iter iter = {};
+	struct blk_dma_iter iter;
 	struct request *rq;
 	bool more, ok;
 
@@ -381,6 +381,8 @@ static bool walk(struct kunit *test, struct bio *bio, int segs)
 		return false;
 	rq->bio = bio;
 	rq->__data_len = bytes;
+	/* The block layer has to initialize it. */
+	memset(&iter, POISON, sizeof(iter));
 	more = blk_rq_dma_map_iter_start(rq, dbt.client, &state, &iter);
 	while (more && is_in_map(&iter)) {
 		bytes -= iter.len;
@@ -398,7 +400,7 @@ static bool walk(struct kunit *test, struct bio *bio, int segs)
 	return ok;
 }
 
-void test_counting_equals_iterating(struct kunit *test)
+void dbt_test_counting_equals_iterating(struct kunit *test)
 {
 	struct queue_limits lim = bdev_get_queue(dbt.bdev)->limits;
 	struct bio *bio;
@@ -419,7 +421,7 @@ void test_counting_equals_iterating(struct kunit *test)
  * Segments smaller than the vectors, which NVMe alone would not ask for. PRPs
  * can't be made of all of them, hence the data is in whole pages.
  */
-void test_small_segments(struct kunit *test)
+void dbt_test_small_segments(struct kunit *test)
 {
 	struct request_queue *q = bdev_get_queue(dbt.bdev);
 	struct queue_limits old, lim;
@@ -432,7 +434,7 @@ void test_small_segments(struct kunit *test)
 
 	dbt_layout_one(SZ_4K, SZ_256K);
 	dbt_expect_transfers(test);
-	test_counting_equals_iterating(test);
+	dbt_test_counting_equals_iterating(test);
 
 	lim = queue_limits_start_update(q);
 	lim.max_segment_size = old.max_segment_size;

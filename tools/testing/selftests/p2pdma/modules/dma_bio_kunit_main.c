@@ -137,36 +137,36 @@ static int dbt_init(struct kunit_suite *suite)
 	ret = find_devices() ?: open_disk() ?: map_provider() ?:
 	      bioset_init(&dbt.bios, BIO_POOL_SIZE, 0, BIOSET_NEED_BVECS) ?:
 	      alloc_buffers();
-	/* KUnit's documentation promises that it does so, but it does not. */
+	/* Contrary to its documentation, KUnit does not call suite_exit() then. */
 	if (ret)
 		dbt_exit(suite);
 	return ret;
 }
 
 static struct kunit_case dbt_cases[] = {
-	KUNIT_CASE(test_dma_device),
-	KUNIT_CASE(test_map_size),
-	KUNIT_CASE(test_map_sharing),
-	KUNIT_CASE(test_map_errors),
-	KUNIT_CASE(test_client_with_map),
-	KUNIT_CASE(test_provider_out_of_reach),
-	KUNIT_CASE(test_add_p2pmem_errors),
-	KUNIT_CASE(test_bad_ranges),
-	KUNIT_CASE(test_adjacent_ranges),
-	KUNIT_CASE(test_mixed_data),
-	KUNIT_CASE_SLOW(test_write),
-	KUNIT_CASE_SLOW(test_read),
-	KUNIT_CASE_SLOW(test_random_reads_and_writes),
-	KUNIT_CASE_SLOW(test_counting_equals_iterating),
-	KUNIT_CASE_SLOW(test_small_segments),
-	KUNIT_CASE(test_clone),
-	KUNIT_CASE(test_split_and_chain),
-	KUNIT_CASE(test_advance),
-	KUNIT_CASE(test_reuse),
-	KUNIT_CASE(test_map_of_other_client),
-	KUNIT_CASE(test_pages),
-	KUNIT_CASE(test_second_range),
-	KUNIT_CASE(test_provider_unbound),
+	KUNIT_CASE(dbt_test_dma_device),
+	KUNIT_CASE(dbt_test_map_size),
+	KUNIT_CASE(dbt_test_map_sharing),
+	KUNIT_CASE(dbt_test_map_errors),
+	KUNIT_CASE(dbt_test_client_with_map),
+	KUNIT_CASE(dbt_test_provider_out_of_reach),
+	KUNIT_CASE(dbt_test_add_p2pmem_errors),
+	KUNIT_CASE(dbt_test_bad_ranges),
+	KUNIT_CASE(dbt_test_adjacent_ranges),
+	KUNIT_CASE(dbt_test_mixed_data),
+	KUNIT_CASE_SLOW(dbt_test_write),
+	KUNIT_CASE_SLOW(dbt_test_read),
+	KUNIT_CASE_SLOW(dbt_test_random_reads_and_writes),
+	KUNIT_CASE_SLOW(dbt_test_counting_equals_iterating),
+	KUNIT_CASE_SLOW(dbt_test_small_segments),
+	KUNIT_CASE(dbt_test_clone),
+	KUNIT_CASE(dbt_test_split_and_chain),
+	KUNIT_CASE(dbt_test_advance),
+	KUNIT_CASE(dbt_test_reuse),
+	KUNIT_CASE(dbt_test_map_of_other_client),
+	KUNIT_CASE(dbt_test_pages),
+	KUNIT_CASE(dbt_test_second_range),
+	KUNIT_CASE(dbt_test_provider_unbound),
 	{}
 };
 

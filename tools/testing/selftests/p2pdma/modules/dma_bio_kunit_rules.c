@@ -28,7 +28,7 @@ static const struct {
 	{ SZ_1G, SECTOR_SIZE, .from_end = true },
 };
 
-void test_bad_ranges(struct kunit *test)
+void dbt_test_bad_ranges(struct kunit *test)
 {
 	struct dma_premap *map = dbt.map;
 	struct bio *bio = bio_alloc(dbt.bdev, 4, REQ_OP_READ, GFP_KERNEL);
@@ -51,7 +51,7 @@ void test_bad_ranges(struct kunit *test)
 	bio_put(bio);
 }
 
-void test_adjacent_ranges(struct kunit *test)
+void dbt_test_adjacent_ranges(struct kunit *test)
 {
 	struct bio *bio = bio_alloc(dbt.bdev, 3, REQ_OP_READ, GFP_KERNEL);
 	struct bio_vec *bv = &bio->bi_io_vec[1];
@@ -71,7 +71,7 @@ void test_adjacent_ranges(struct kunit *test)
 	bio_put(bio);
 }
 
-void test_mixed_data(struct kunit *test)
+void dbt_test_mixed_data(struct kunit *test)
 {
 	struct dma_premap second = *dbt.map;
 	dma_addr_t next = dbt.dma + SZ_64K;
@@ -94,7 +94,7 @@ void test_mixed_data(struct kunit *test)
 	bio_put(bio);
 }
 
-void test_dma_device(struct kunit *test)
+void dbt_test_dma_device(struct kunit *test)
 {
 	/* The disk's parent is the NVMe controller, that one's is the drive. */
 	struct device *ctrl = disk_to_dev(dbt.bdev->bd_disk)->parent;
@@ -110,7 +110,7 @@ void test_dma_device(struct kunit *test)
 			dbt.dma + 5);
 }
 
-void test_map_size(struct kunit *test)
+void dbt_test_map_size(struct kunit *test)
 {
 	KUNIT_EXPECT_EQ(test, dbt.map->len, dbt.pool_size);
 }
@@ -132,7 +132,7 @@ static int try_map(struct pci_dev *provider, struct device *client)
 	return PTR_ERR_OR_ZERO(map);
 }
 
-void test_map_sharing(struct kunit *test)
+void dbt_test_map_sharing(struct kunit *test)
 {
 	struct dma_premap *same;
 
@@ -143,7 +143,7 @@ void test_map_sharing(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, dma_premap_is_dead(dbt.map));
 }
 
-/* Leaves the test if the machine has no such device. */
+/* Skip the test if the machine has no such device. */
 static void need(struct kunit *test, struct pci_dev *pdev)
 {
 	if (!pdev)
@@ -151,7 +151,7 @@ static void need(struct kunit *test, struct pci_dev *pdev)
 }
 
 /* Its driver has added it already, so it stays one. */
-void test_client_with_map(struct kunit *test)
+void dbt_test_client_with_map(struct kunit *test)
 {
 	struct pci_p2pmem_client client;
 	struct dma_premap *map;
@@ -176,7 +176,7 @@ static struct pci_dev *get_driverless(void)
 	return pdev;
 }
 
-void test_map_errors(struct kunit *test)
+void dbt_test_map_errors(struct kunit *test)
 {
 	struct device *disk = disk_to_dev(dbt.bdev->bd_disk);
 	struct pci_dev *pdev;
@@ -190,7 +190,7 @@ void test_map_errors(struct kunit *test)
 	pci_dev_put(pdev);
 }
 
-void test_provider_out_of_reach(struct kunit *test)
+void dbt_test_provider_out_of_reach(struct kunit *test)
 {
 	need(test, dbt.far);
 	KUNIT_EXPECT_EQ(test, try_map(dbt.far, dbt.client), -EOPNOTSUPP);
@@ -200,7 +200,7 @@ void test_provider_out_of_reach(struct kunit *test)
  * Whichever mapping a bio names, the drive uses its own.  A new one can be made
  * while somebody holds the lock of the device.
  */
-void test_map_of_other_client(struct kunit *test)
+void dbt_test_map_of_other_client(struct kunit *test)
 {
 	struct dma_premap *map = dbt.map, *other;
 	struct dma_iova_state taken[4];
@@ -244,7 +244,7 @@ static int add_p2pmem(u64 offset, size_t size)
 }
 
 /* Not twice, and not in part of a page */
-void test_add_p2pmem_errors(struct kunit *test)
+void dbt_test_add_p2pmem_errors(struct kunit *test)
 {
 	u64 len = pci_resource_len(dbt.provider, PROVIDER_BAR);
 
@@ -262,7 +262,7 @@ static void free_p2p(void *p2p)
 	pci_free_p2pmem(dbt.provider, p2p, BUFFER_SIZE);
 }
 
-/* On failure, dbt still has what it had, and dbt_exit() releases it. */
+/* If it fails, dbt_exit() releases what there is. */
 static void map_anew(struct kunit *test)
 {
 	struct dma_premap *map;
@@ -301,8 +301,8 @@ static void expect_second_works(struct kunit *test)
 	dbt_use(map, p2p);
 }
 
-/* test_provider_unbound() removes it again. */
-void test_second_range(struct kunit *test)
+/* dbt_test_provider_unbound() removes it again. */
+void dbt_test_second_range(struct kunit *test)
 {
 	free_p2p(dbt.p2p);
 	dbt.p2p = NULL;
@@ -313,7 +313,7 @@ void test_second_range(struct kunit *test)
 	expect_second_works(test);
 }
 
-/* How a read by this address ends, -EINVAL if there can't be one */
+/* The status of a read by this address, -EINVAL if there can't be one */
 static int try_read(struct dma_premap *map, dma_addr_t addr)
 {
 	struct bio *bio = bio_alloc(dbt.bdev, 2, REQ_OP_READ, GFP_KERNEL);
@@ -327,10 +327,10 @@ static int try_read(struct dma_premap *map, dma_addr_t addr)
 }
 
 /*
- * Its memory has to be free for that.  What is in the same place afterwards is
- * other memory, which a dead mapping does not give access to.
+ * Its memory has to be free for that.  A dead mapping must not give access to
+ * what is added in the same place afterwards.
  */
-void test_provider_unbound(struct kunit *test)
+void dbt_test_provider_unbound(struct kunit *test)
 {
 	struct dma_premap *dead = dbt.map;
 	dma_addr_t addr;

@@ -212,7 +212,7 @@ static void vt_send(struct vt *t, struct vt_end *end, struct ib_rdma_wr *wr)
 	KUNIT_ASSERT_EQ(t->test, ib_post_send(end->qp, &wr->wr, NULL), 0);
 }
 
-/* Send from @a, which has to end like this. */
+/* Send from @a, and expect the request to complete with this status. */
 static void vt_run(struct vt *t, struct ib_rdma_wr *wr,
 		   enum ib_wc_status status)
 {
@@ -392,7 +392,7 @@ static struct vt *vt_create(struct kunit *test)
 	return t;
 }
 
-/* Most tests begin with this, or with one of the functions after it. */
+/* Most tests begin with this, or with one of the functions below. */
 static struct vt *vt_connect(struct kunit *test, u8 rnr_retry)
 {
 	struct vt *t = vt_create(test);
@@ -457,10 +457,14 @@ static struct ib_client vt_client = {
 /* Being a client for a moment is the way to find a device by its name. */
 static void vt_find_dev(struct vt *t)
 {
+	int ret;
+
 	vt_found = NULL;
-	KUNIT_ASSERT_EQ(t->test, ib_register_client(&vt_client), 0);
-	ib_unregister_client(&vt_client);
+	ret = ib_register_client(&vt_client);
+	if (!ret)
+		ib_unregister_client(&vt_client);
 	t->dev = vt_found;
+	KUNIT_ASSERT_EQ(t->test, ret, 0);
 	KUNIT_ASSERT_NOT_NULL_MSG(t->test, t->dev, "no device %s", device);
 }
 
@@ -543,7 +547,7 @@ static void vt_exit(struct kunit *test)
 	if (!t || !t->dev)
 		return;
 
-	/* What is complete has to be there before anything is torn down. */
+	/* The data of completed requests must be there already. */
 	if (t->dst.mem)
 		vt_compare(t);
 	vt_free_end(&t->a);
@@ -783,8 +787,8 @@ static void receiver_late(struct kunit *test)
 }
 
 /*
- * Keep the copy engine busy with RDMA WRITEs to the memory region. The first
- * one is over.
+ * Keep the copy engine busy with RDMA WRITEs to the memory region. Returns once
+ * the first one has completed.
  */
 static struct vt *vt_start_writes(struct kunit *test, int nr)
 {
@@ -801,7 +805,7 @@ static struct vt *vt_start_writes(struct kunit *test, int nr)
 	return t;
 }
 
-/* The other ones end in order, some of them perhaps with an error. */
+/* The others complete in order, some of them perhaps with an error. */
 static void vt_end_writes(struct vt *t, int nr)
 {
 	struct ib_wc wc;
@@ -1281,8 +1285,14 @@ static void srq_full(struct kunit *test)
  */
 static int vt_rw_post(struct vt *t, struct rdma_rw_ctx *ctx, struct ib_wc *wc)
 {
-	return rdma_rw_ctx_post(ctx, t->a.qp, 1, &t->rw_cqe, NULL) ?:
-	       vt_wait(t->a.scq, wc);
+	struct ib_qp_attr attr = { .qp_state = IB_QPS_ERR };
+	int ret = rdma_rw_ctx_post(ctx, t->a.qp, 1, &t->rw_cqe, NULL) ?:
+		  vt_wait(t->a.scq, wc);
+
+	/* The transfer may still be running: stop it. */
+	if (ret != 1)
+		ib_modify_qp(t->b.qp, &attr, IB_QP_STATE);
+	return ret;
 }
 
 static void vt_rw_end(struct vt *t, int posted, const struct ib_wc *wc)
@@ -1358,7 +1368,7 @@ static void vt_rw_segments(struct kunit *test, vt_rw_fn *rw)
 
 	sg_init_table(sg, VT_CHUNKS);
 	for (i = 0; i < VT_CHUNKS; i++) {
-		/* More than a slab has, so these are whole pages. */
+		/* Too big for a slab, so these are whole pages. */
 		chunk[i] = kunit_kmalloc(test, VT_CHUNK_LEN, GFP_KERNEL);
 		KUNIT_ASSERT_NOT_NULL(test, chunk[i]);
 		memcpy(chunk[i], t->src.model + i * VT_CHUNK_LEN, VT_CHUNK_LEN);
