@@ -532,10 +532,9 @@ p2p_find_remote()
 p2p_connect()
 {
 	local log=/tmp/connect.$BASHPID.log
-	local network=(-a "$P2P_ADDR" -s "$P2P_PORT" -c 1 -l 30)
+	# A slow target may need more than the usual 5 seconds to answer a keep-alive.
+	local network=(-a "$P2P_ADDR" -s "$P2P_PORT" -c 1 -l 30 -k $((P2P_LIMIT / 10)))
 
-	# A slow kernel may not keep itself alive within the usual 5 seconds.
-	network+=(-k $((P2P_LIMIT / 10)))
 	[[ $P2P_TRANSPORT != loop ]] || network=()
 	if ! timeout "$P2P_LIMIT" nvme connect -t "$P2P_TRANSPORT" \
 	     "${network[@]}" -n $P2P_NQN \
