@@ -20,8 +20,8 @@
  *
  * Cached buffers count as free.  They hold no reference to their memory, and an
  * allocation fails only after the magazines of all CPUs have been emptied.  From
- * then until an eighth of the memory is free again, nothing is cached, and the
- * next failure is quick.
+ * then until an eighth of the memory is free again, nothing is cached, and where
+ * less is free than asked for, the next failure neither searches nor flushes.
  */
 #include <linux/bitmap.h>
 #include <linux/find.h>
@@ -48,6 +48,9 @@
 #define P2PMEM_MAX_CACHED	(2 * P2PMEM_MAX_BUF)
 
 #define P2PMEM_EXACT_TRIES	64
+
+/* Set in p2pmem_pool.nr_free unless the magazines are empty, and stay so */
+#define P2PMEM_CACHING		BIT(BITS_PER_LONG - 1)
 
 /* Magazines are stacks.  Only p2pmem_flush_all() takes another CPU's lock. */
 struct p2pmem_cache {
@@ -90,11 +93,22 @@ struct p2pmem_pool {
 	/* One CPU at a time empties the magazines. */
 	raw_spinlock_t flush_lock;
 
-	/* @flushed: the magazines are empty, and stay so. */
+	/* @nr_free: pages that the bitmaps have, and P2PMEM_CACHING */
 	raw_spinlock_t lock ____cacheline_aligned_in_smp;
-	size_t nr_used;
-	bool flushed;
+	unsigned long nr_free;
 };
+
+/* Read without the lock by p2pmem_alloc_class() */
+static void p2pmem_set_free(struct p2pmem_pool *pool, unsigned long nr)
+{
+	lockdep_assert_held(&pool->lock);
+	WRITE_ONCE(pool->nr_free, nr);
+}
+
+static size_t p2pmem_bytes_free(struct p2pmem_pool *pool)
+{
+	return (READ_ONCE(pool->nr_free) & ~P2PMEM_CACHING) * PAGE_SIZE;
+}
 
 static unsigned long p2pmem_find_pages(struct p2pmem_chunk *chunk,
 				       unsigned long group, unsigned int class)
@@ -133,10 +147,9 @@ static void p2pmem_start_caching(struct p2pmem_pool *pool)
 {
 	size_t share = pool->size / 8 / num_possible_cpus();
 
-	lockdep_assert_held(&pool->lock);
 	WRITE_ONCE(pool->max_cached,
 		   min(rounddown_pow_of_two(share | 1), P2PMEM_MAX_CACHED));
-	pool->flushed = false;
+	p2pmem_set_free(pool, pool->nr_free | P2PMEM_CACHING);
 }
 
 static void p2pmem_mark_free(struct p2pmem_pool *pool,
@@ -146,9 +159,9 @@ static void p2pmem_mark_free(struct p2pmem_pool *pool,
 	guard(raw_spinlock_irqsave)(&pool->lock);
 	bitmap_clear(chunk->used, page, nr);
 	p2pmem_update_group(chunk, page / P2PMEM_GROUP_PAGES);
-	pool->nr_used -= nr;
+	p2pmem_set_free(pool, pool->nr_free + nr);
 	if (unlikely(!pool->max_cached) &&
-	    pool->size - pool->nr_used * PAGE_SIZE >= pool->size / 8)
+	    p2pmem_bytes_free(pool) >= pool->size / 8)
 		p2pmem_start_caching(pool);
 }
 
@@ -161,7 +174,7 @@ static bool p2pmem_try_mark_used(struct p2pmem_pool *pool,
 		return false;
 	bitmap_set(chunk->used, page, nr);
 	p2pmem_update_group(chunk, page / P2PMEM_GROUP_PAGES);
-	pool->nr_used += nr;
+	p2pmem_set_free(pool, pool->nr_free - nr);
 	return true;
 }
 
@@ -235,7 +248,7 @@ static unsigned int p2pmem_take(struct p2pmem_pool *pool, unsigned int class,
 			taken += p2pmem_take_from(chunk, group, class,
 						  bufs + taken, nr - taken);
 		}
-	pool->nr_used += taken << class;
+	p2pmem_set_free(pool, pool->nr_free - (taken << class));
 	return taken;
 }
 
@@ -366,14 +379,15 @@ static void p2pmem_flush_all(struct p2pmem_pool *pool)
 
 	guard(raw_spinlock_irqsave)(&pool->flush_lock);
 	scoped_guard(raw_spinlock, &pool->lock) {
-		if (pool->flushed)
+		if (!(pool->nr_free & P2PMEM_CACHING))
 			return;
 		WRITE_ONCE(pool->max_cached, 0);
 	}
 	for_each_possible_cpu(cpu)
 		p2pmem_flush_cpu(pool, cpu);
 	scoped_guard(raw_spinlock, &pool->lock)
-		pool->flushed = !pool->max_cached;
+		if (!pool->max_cached)
+			p2pmem_set_free(pool, pool->nr_free & ~P2PMEM_CACHING);
 }
 
 /* A power of two, or 0 if buffers of this size are not cached */
@@ -446,9 +460,15 @@ static unsigned long p2pmem_refill(struct p2pmem_pool *pool, unsigned int class)
 static unsigned long p2pmem_alloc_class(struct p2pmem_pool *pool,
 					unsigned int class)
 {
-	unsigned long addr = p2pmem_pop(pool, class) ?:
-			     p2pmem_refill(pool, class);
+	unsigned long addr = p2pmem_pop(pool, class);
 
+	if (addr)
+		return addr;
+	/* The memory is used up, magazines included. */
+	if (READ_ONCE(pool->nr_free) < BIT(class))
+		return 0;
+
+	addr = p2pmem_refill(pool, class);
 	if (addr)
 		return addr;
 	p2pmem_flush_all(pool);
@@ -566,8 +586,7 @@ phys_addr_t p2pmem_pool_bus_addr(struct p2pmem_pool *pool, void *addr)
  */
 size_t p2pmem_pool_avail(struct p2pmem_pool *pool)
 {
-	/* A snapshot */
-	size_t avail = READ_ONCE(pool->size) - data_race(pool->nr_used) * PAGE_SIZE;
+	size_t avail = p2pmem_bytes_free(pool);
 	struct p2pmem_cache *cache;
 	unsigned int class;
 	int cpu;
@@ -575,7 +594,7 @@ size_t p2pmem_pool_avail(struct p2pmem_pool *pool)
 	for_each_possible_cpu(cpu) {
 		cache = per_cpu_ptr(pool->caches, cpu);
 		for (class = 0; class < P2PMEM_CLASSES; class++)
-			/* A snapshot, like @nr_used */
+			/* A snapshot */
 			avail += data_race(cache->nr[class]) *
 				 (PAGE_SIZE << class);
 	}
@@ -659,6 +678,7 @@ int p2pmem_pool_add(struct p2pmem_pool *pool, void *vaddr, phys_addr_t bus_addr,
 	chunk->ref = ref;
 	scoped_guard(raw_spinlock_irqsave, &pool->lock) {
 		WRITE_ONCE(pool->size, pool->size + size);
+		p2pmem_set_free(pool, pool->nr_free + (size >> PAGE_SHIFT));
 		p2pmem_start_caching(pool);
 	}
 	list_add_tail_rcu(&chunk->node, &pool->chunks);
@@ -701,7 +721,7 @@ void p2pmem_pool_destroy(struct p2pmem_pool *pool)
 	struct p2pmem_chunk *chunk, *next;
 
 	p2pmem_flush_all(pool);
-	WARN_ON(pool->nr_used);
+	WARN_ON(p2pmem_bytes_free(pool) != pool->size);
 	list_for_each_entry_safe(chunk, next, &pool->chunks, node)
 		p2pmem_free_chunk(chunk);
 	free_percpu(pool->caches);
