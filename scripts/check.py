@@ -40,6 +40,7 @@ TOP = SCRIPTS.parent
 BUILD = TOP / "build"
 LOGS = BUILD / "log"
 QEMU = TOP / "tools/testing/selftests/p2pdma/qemu"
+DECODE = BUILD / "linux/scripts/decode_stacktrace.sh"
 CACHE = Path(lib_sh('echo "$CACHE"').strip())
 CYCLES = {"test": ["P2P_CYCLES=49"], "debug": ["P2P_CYCLES=25"]}   # of a round of soak
 KUNIT_SUITES = "blk-dma-addr", "p2pmem-pool"
@@ -203,7 +204,24 @@ class Check:
                                        for word in command]) + "\n")
         rerun.chmod(0o755)
         status, _, log = self.run(guest.name, command)
+        if status == 1:
+            self.decode(guest.kernel, directory, log)
         self.judge(guest, tests, status, log)
+
+    def decode(self, kernel, directory, log):
+        """Name lines of the source in the kernel log of a guest that failed, if its kernel
+        has debug info."""
+        vmlinux = kernel_dir(kernel).resolve() / "vmlinux"
+        console, decoded = directory / "console.log", directory / "decoded.log"
+        if not (vmlinux.exists() and console.exists()):
+            return
+        with console.open() as log_in, decoded.open("w") as log_out:
+            subprocess.run(["timeout", "120", DECODE, vmlinux, "auto",
+                            f"{tests_dir(kernel).resolve()}/p2pdma/modules"],
+                           stdin=log_in, stdout=log_out, stderr=subprocess.STDOUT, check=False)
+        with log.open("a") as file:
+            file.write(f"# kernel log with lines of the source: {decoded}\n")
+        self.results.show(f"decoded: {decoded}")
 
     def judge(self, guest, tests, status, log):
         """The runner judges each test, and names what else is wrong."""

@@ -99,7 +99,7 @@ install_kernel() {
 	# They name this machine's directories.
 	rm -f "$1"/lib/modules/*/{build,source}
 	[ "$config" != coverage ] || install_notes "$1/gcno"
-	[ "$config" != gdb ] || cp "$obj/vmlinux" "$1"
+	! grep -q ^CONFIG_DEBUG_INFO=y "$obj/.config" || cp "$obj/vmlinux" "$1"
 }
 
 # The notes that gcov reads for each object, and the diff of the series

@@ -167,6 +167,21 @@ class Guests(Sandbox):
         shown = "".join(call.args[0] for call in results.Results.show.call_args_list)
         self.assertIn("not ok 1 y", shown)
 
+    def test_lines_of_the_source(self):
+        """In the log of a guest that failed, whose kernel has debug info"""
+        kernel = check.kernel_dir(self.check.matrix.kernels["debug"])
+        (kernel / "init").mkdir(parents=True)
+        (kernel / "init/main.c").write_text("int kernel_init;\nint broken(void)\n{\n"
+                                            "\treturn 1;\n}\nint main(void) { return 0; }\n")
+        subprocess.run(["gcc", "-g", "-O0", "-o", kernel / "vmlinux", kernel / "init/main.c"],
+                       check=True)
+        for status in (0, 1):
+            logs = self.check.results.logs / f"debug-switch-a-X={status}"
+            self.judge(f"END\necho ' broken+0x1/0x10' >{logs}/console.log\ncat <<'END'", status,
+                       kernel="debug", variables=[f"X={status}"])
+            self.assertEqual((logs / "decoded.log").exists(), bool(status))
+        self.assertRegex((logs / "decoded.log").read_text(), r"broken \(.*init/main\.c:\d\)")
+
     def test_again(self):
         guest = some_guest(tests=["a.sh", "b.sh"], parameters=["x=1"], variables=["Y=2"])
         self.assertEqual(
