@@ -20,8 +20,8 @@
  *
  * Cached buffers count as free.  They hold no reference to their memory, and an
  * allocation fails only after the magazines of all CPUs have been emptied.  From
- * then until an eighth of the memory is free again, nothing is cached, and where
- * less is free than asked for, the next failure neither searches nor flushes.
+ * then until an eighth of the memory is free again, nothing is cached, and an
+ * allocation of more than is free fails without searching or flushing.
  */
 #include <linux/bitmap.h>
 #include <linux/find.h>
@@ -49,7 +49,7 @@
 
 #define P2PMEM_EXACT_TRIES	64
 
-/* Set in p2pmem_pool.nr_free unless the magazines are empty, and stay so */
+/* Flag in nr_free: buffers may be cached.  If clear, all magazines are empty. */
 #define P2PMEM_CACHING		BIT(BITS_PER_LONG - 1)
 
 /* Magazines are stacks.  Only p2pmem_flush_all() takes another CPU's lock. */
@@ -93,12 +93,12 @@ struct p2pmem_pool {
 	/* One CPU at a time empties the magazines. */
 	raw_spinlock_t flush_lock;
 
-	/* @nr_free: pages that the bitmaps have, and P2PMEM_CACHING */
+	/* @nr_free: free pages in the bitmaps, ORed with P2PMEM_CACHING */
 	raw_spinlock_t lock ____cacheline_aligned_in_smp;
 	unsigned long nr_free;
 };
 
-/* Read without the lock by p2pmem_alloc_class() */
+/* It is also read without the lock. */
 static void p2pmem_set_free(struct p2pmem_pool *pool, unsigned long nr)
 {
 	lockdep_assert_held(&pool->lock);
@@ -108,6 +108,12 @@ static void p2pmem_set_free(struct p2pmem_pool *pool, unsigned long nr)
 static size_t p2pmem_bytes_free(struct p2pmem_pool *pool)
 {
 	return (READ_ONCE(pool->nr_free) & ~P2PMEM_CACHING) * PAGE_SIZE;
+}
+
+/* Not while buffers may be cached: the flag makes nr_free larger than any @nr. */
+static bool p2pmem_has_too_few(struct p2pmem_pool *pool, unsigned long nr)
+{
+	return READ_ONCE(pool->nr_free) < nr;
 }
 
 static unsigned long p2pmem_find_pages(struct p2pmem_chunk *chunk,
@@ -147,9 +153,11 @@ static void p2pmem_start_caching(struct p2pmem_pool *pool)
 {
 	size_t share = pool->size / 8 / num_possible_cpus();
 
-	WRITE_ONCE(pool->max_cached,
-		   min(rounddown_pow_of_two(share | 1), P2PMEM_MAX_CACHED));
 	p2pmem_set_free(pool, pool->nr_free | P2PMEM_CACHING);
+	/* Whoever caches a buffer sees the flag when it allocates next. */
+	smp_store_release(&pool->max_cached,
+			  min(rounddown_pow_of_two(share | 1),
+			      P2PMEM_MAX_CACHED));
 }
 
 static void p2pmem_mark_free(struct p2pmem_pool *pool,
@@ -464,8 +472,7 @@ static unsigned long p2pmem_alloc_class(struct p2pmem_pool *pool,
 
 	if (addr)
 		return addr;
-	/* The memory is used up, magazines included. */
-	if (READ_ONCE(pool->nr_free) < BIT(class))
+	if (p2pmem_has_too_few(pool, BIT(class)))
 		return 0;
 
 	addr = p2pmem_refill(pool, class);
@@ -539,6 +546,8 @@ void *p2pmem_pool_alloc_exact(struct p2pmem_pool *pool, size_t size,
 {
 	unsigned long addr;
 
+	if (p2pmem_has_too_few(pool, PAGE_ALIGN(size) >> PAGE_SHIFT))
+		return NULL;
 	addr = p2pmem_take_exact(pool, size);
 	if (!addr) {
 		p2pmem_flush_all(pool);
