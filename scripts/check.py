@@ -221,7 +221,6 @@ class Check:
                            stdin=log_in, stdout=log_out, stderr=subprocess.STDOUT, check=False)
         with log.open("a") as file:
             file.write(f"# kernel log with lines of the source: {decoded}\n")
-        self.results.show(f"decoded: {decoded}")
 
     def judge(self, guest, tests, status, log):
         """The runner judges each test, and names what else is wrong."""

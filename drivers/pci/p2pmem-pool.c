@@ -98,7 +98,7 @@ struct p2pmem_pool {
 	unsigned long nr_free;
 };
 
-/* It is also read without the lock. */
+/* @nr_free is also read without the lock. */
 static void p2pmem_set_free(struct p2pmem_pool *pool, unsigned long nr)
 {
 	lockdep_assert_held(&pool->lock);
