@@ -326,7 +326,7 @@ p2p_add_member()
 {
 	local member=$md/dev-${1##*/}
 
-	echo "$(< "/sys/block/${1##*/}"/dev)" > "$md"/new_dev &&
+	echo "$(< "/sys/class/block/${1##*/}"/dev)" > "$md"/new_dev &&
 		echo $((sectors / 2)) > "$member"/size || return
 	[[ ! $2 ]] || echo "$2" > "$member"/slot
 }

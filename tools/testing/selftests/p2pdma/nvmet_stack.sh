@@ -415,18 +415,25 @@ path1_joins_array()
 	grep -q faulty "$md/dev-${shared##*/}"/state || members_equal "$shared"
 }
 
+array_out_of_reach() # LEVEL
+{
+	on_array "$1 with a multipath member" "$1" 65536 "$drive0" "$shared"
+	ktap_test_result "$1: a path out of reach is added" path1_joins_array
+	tear_down_array
+}
+
 out_of_reach()
 {
-	ktap_set_plan 7
+	ktap_set_plan 10
 	echo round-robin > "$(p2p_subsystem path0 path1)"/iopolicy
 	ktap_test_result "multipath: a path out of reach is refused" path1_names_the_reason
 	ktap_test_result "multipath: the path in reach serves" path0_alone_serves
 	ktap_test_result "multipath: a path out of reach is added" path1_joins
 	ktap_test_result "multipath: it goes again" path1_leaves
 	unuse
-	on_array "raid1 with a multipath member" raid1 65536 "$drive0" "$shared"
-	ktap_test_result "raid1: a path out of reach is added" path1_joins_array
-	tear_down_array
+	array_out_of_reach raid1
+	p2p_pull path1 || ktap_exit_fail_msg "cannot pull path1"
+	array_out_of_reach raid10
 }
 
 raid1_members_equal()
@@ -454,19 +461,34 @@ tear_down_array()
 	unuse && p2p_remove_array
 }
 
+# Is the array refused, and does the kernel log say so?
+is_refused()
+{
+	echo -n "/dev/$array" > "$P2P_NS"/device_path
+	p2p_mark_log
+	! p2p_set_provider "$provider" &&
+		p2p_logged "peer-to-peer DMA is not supported by the driver of /dev/$array"
+}
+
 # A member that only takes pages
 refuses_member()
 {
-	local result=1
-
 	modprobe null_blk nr_devices=1 gb=1 && p2p_make_array raid1 131072 "$drive0" /dev/nullb0 ||
 		return
-	echo -n "/dev/$array" > "$P2P_NS"/device_path
-	p2p_mark_log
-	p2p_set_provider "$provider" ||
-		p2p_logged "peer-to-peer DMA is not supported by the driver of /dev/$array" &&
-		result=0
-	p2p_remove_array && rmmod null_blk && return $result
+	is_refused && p2p_remove_array && rmmod null_blk
+}
+
+# Each partition has two paths, so that there are more devices than nvmet maps for.
+refuses_many_devices()
+{
+	local i parts=()
+
+	for ((i = 1; i <= 32; i++)); do
+		addpart "$shared" $i $((i * 2048)) 2048 || return
+		parts+=("${shared}p$i")
+	done
+	p2p_make_array raid0 2048 "${parts[@]}" && is_refused && p2p_remove_array &&
+		blockdev --rereadpt "$shared"
 }
 
 # Two domains can allocate the same address.  A drive that is not translated uses the
@@ -483,7 +505,7 @@ do_not_translate()
 
 ktap_print_header
 p2p_require p2pmem0 drive0 drive1 path0 path1 engine
-p2p_require_tools fio nvme ip setpci
+p2p_require_tools addpart fio nvme ip setpci
 p2p_has_dma_bios || p2p_skip_all "this kernel's target takes no stack"
 [[ $(< /sys/module/nvme_core/parameters/multipath) == Y ]] ||
 	p2p_skip_all "boot with nvme_core.multipath=Y"
@@ -502,7 +524,7 @@ if [[ $P2PDMA_TOPOLOGY == switch ]]; then
 	p2p_remove_target
 	ktap_finished
 fi
-ktap_set_plan 29
+ktap_set_plan 30
 use "$shared" || ktap_exit_fail_msg "cannot export $shared"
 
 ktap_test_result "multipath: served from the BAR" transfers
@@ -541,6 +563,7 @@ ktap_test_result "raid1 with a multipath member: members are equal" \
 ktap_test_result "raid1 with a multipath member: all at once, $ROUNDS times" churned
 tear_down_array
 ktap_test_result "array with a member that takes only pages" refuses_member
+ktap_test_result "array with too many devices" refuses_many_devices
 ktap_test_result "all memory is back in the pool" p2p_wait 10 p2p_pool_is_free "$provider"
 p2p_remove_target
 ktap_finished

@@ -114,6 +114,7 @@ void dbt_test_adjacent_ranges(struct kunit *test);
 void dbt_test_mixed_data(struct kunit *test);
 void dbt_test_map_of_other_client(struct kunit *test);
 void dbt_test_second_range(struct kunit *test);
+void dbt_test_dma_mask(struct kunit *test);
 void dbt_test_provider_unbound(struct kunit *test);
 
 #endif /* _DMA_BIO_KUNIT_H */

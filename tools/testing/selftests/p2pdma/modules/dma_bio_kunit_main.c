@@ -166,6 +166,7 @@ static struct kunit_case dbt_cases[] = {
 	KUNIT_CASE(dbt_test_map_of_other_client),
 	KUNIT_CASE(dbt_test_pages),
 	KUNIT_CASE(dbt_test_second_range),
+	KUNIT_CASE(dbt_test_dma_mask),
 	KUNIT_CASE(dbt_test_provider_unbound),
 	{}
 };

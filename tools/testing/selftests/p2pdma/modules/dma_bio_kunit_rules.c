@@ -313,6 +313,37 @@ void dbt_test_second_range(struct kunit *test)
 	expect_second_works(test);
 }
 
+/* try_map() of a client that reaches no address above the limit */
+static int try_map_below(struct device *client, u64 limit)
+{
+	u64 mask = *client->dma_mask;
+	int ret;
+
+	*client->dma_mask = limit;
+	ret = try_map(dbt.provider, client);
+	*client->dma_mask = mask;
+	return ret;
+}
+
+/*
+ * Without an IOMMU a client needs the address of every byte of all ranges, of
+ * which there are two by now.  A failure leaves nothing behind.
+ */
+void dbt_test_dma_mask(struct kunit *test)
+{
+	u64 end = dbt.map->addr + dbt.map->len;
+	struct device *dev;
+	int expected;
+
+	need(test, dbt.other);
+	dev = &dbt.other->dev;
+	expected = is_translated(dbt.client, dbt.map->addr) ? 0 : -EOPNOTSUPP;
+	KUNIT_EXPECT_EQ(test, try_map_below(dev, end - 2), expected);
+	KUNIT_EXPECT_EQ(test, try_map_below(dev, end - 1), expected);
+	KUNIT_EXPECT_EQ(test, try_map_below(dev, end + BUFFER_SIZE - 2), expected);
+	KUNIT_EXPECT_EQ(test, try_map_below(dev, end + BUFFER_SIZE - 1), 0);
+}
+
 /* The status of a read by this address, -EINVAL if there can't be one */
 static int try_read(struct dma_premap *map, dma_addr_t addr)
 {
