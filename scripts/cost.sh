@@ -24,7 +24,10 @@ boot() {
 		--topology "${2:-switch}" "${3:-cost.sh}" >"$log" 2>&1 || status=$?
 	case $status in
 	0) sed -n 's/^# cost: //p' "$log" ;;
-	4) tail -n 1 "$log" >&2; exit 4 ;;
+	4)
+		grep 'QEMU cannot load the plugin' "$log" >&2 && exit 4
+		die "cannot count on kernel-$1" "log: $log"
+		;;
 	*) show_errors "$log"
 		die "cannot count on kernel-$1" "log: $log" ;;
 	esac

@@ -63,6 +63,8 @@ struct fixture {
 	struct buf bufs[MAX_BUFS];
 	unsigned long slots[MAX_BUFS];
 	atomic_t overlaps;
+	atomic_t owned;
+	atomic_t refused;
 };
 
 static size_t buf_pages(const struct buf *buf)
@@ -478,6 +480,7 @@ static void own(struct fixture *f, void *addr, unsigned int nr)
 {
 	unsigned long first = (addr - BASE) >> PAGE_SHIFT;
 
+	atomic_add(nr, &f->owned);
 	while (nr--)
 		if (test_and_set_bit(first + nr, f->used))
 			atomic_inc(&f->overlaps);
@@ -487,6 +490,7 @@ static void disown(struct fixture *f, void *addr, unsigned int nr)
 {
 	unsigned long first = (addr - BASE) >> PAGE_SHIFT;
 
+	atomic_sub(nr, &f->owned);
 	while (nr--)
 		if (!test_and_clear_bit(first + nr, f->used))
 			atomic_inc(&f->overlaps);
@@ -506,6 +510,12 @@ static void free_slot(struct fixture *f, unsigned int slot, void *addr)
 	p2pmem_pool_free(f->pool, addr, slot_pages(slot) * PAGE_SIZE);
 }
 
+/* Is there a free page, even if each job is just allocating or freeing the most? */
+static bool must_have_page(struct fixture *f)
+{
+	return atomic_read(&f->owned) + NR_JOBS * (BIT(MAX_ORDER) + 1) < POOL_PAGES;
+}
+
 /* Put a buffer into a slot, and free the one that any job had put there. */
 static void swap_slots(struct job *job)
 {
@@ -520,6 +530,8 @@ static void swap_slots(struct job *job)
 					 &ref);
 		if (addr)
 			own(f, addr, slot_pages(slot));
+		else if (slot_pages(slot) == 1 && must_have_page(f))
+			atomic_inc(&f->refused);
 		addr = (void *)xchg(&f->slots[slot], (unsigned long)addr);
 		if (addr)
 			free_slot(f, slot, addr);
@@ -534,6 +546,7 @@ static void test_concurrent(struct kunit *test)
 
 	run_jobs(test, swap_slots);
 	KUNIT_EXPECT_EQ(test, atomic_read(&f->overlaps), 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&f->refused), 0);
 	check_avail(test);
 	for (slot = 0; slot < NR_SWAPPED; slot++)
 		if (f->slots[slot])

@@ -16,8 +16,6 @@ SIZE=65536		# bytes that dma_bio_try reads and writes at once
 READS=2			# of them it makes, one by DMA address and one with pages
 WRITES=3		# of them, one by DMA address
 SECONDS_EACH=${P2P_FEATURE_SECONDS:-3}
-TAKEN='write: status 0, ended 1, disk written
-read: status 0, ended 1, memory filled'
 LATE='write: status 0, ended 1, disk written
 read: status 1, ended 1, memory untouched'
 
@@ -27,7 +25,7 @@ try()
 	local verdict
 
 	verdict=$("$DIR"/dma_bio_try "$1")
-	[[ $verdict == "$TAKEN" ]] && return
+	[[ $verdict == "$P2P_TAKEN" ]] && return
 	ktap_print_msg "${verdict//$'\n'/, }"
 	return 1
 }
@@ -55,7 +53,7 @@ scheduler_is()
 # What merges in it without a plug, and what must not
 merges()
 {
-	"$DIR"/dma_bio -f merge -v unplugged_back -v unplugged_front \
+	p2p_passes dma_bio -f merge -v unplugged_back -v unplugged_front \
 		> /tmp/merge.log 2>&1 && return
 	grep -v '^ok' /tmp/merge.log | sed 's/^/# /'
 	return 1

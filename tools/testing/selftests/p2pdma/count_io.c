@@ -112,10 +112,12 @@ static char *scattered_buffer(size_t bytes)
 
 static void do_bio(struct load *load, off_t position)
 {
+	int status;
+
 	load->bio.sector = position / SECTOR_SIZE;
-	if (dma_bio_submit(&load->env, &load->bio, 1, 0, 0) || load->bio.status)
-		errx(1, "bio at %jd: status %u", (intmax_t)position,
-		     load->bio.status);
+	status = dma_bio_run(&load->env, &load->bio);
+	if (status != BLK_STS_OK)
+		errx(1, "bio at %jd: status %d", (intmax_t)position, status);
 }
 
 static void do_io(struct load *load, unsigned int i)

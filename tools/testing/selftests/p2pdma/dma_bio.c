@@ -339,7 +339,7 @@ TEST_F_TIMEOUT(drive, flush, SECONDS)
 TEST_F_TIMEOUT(drive, polled, SECONDS)
 {
 	lay_out(&self->b, &pages_apart);
-	if (dma_bio_limit(&self->b.env, "io_poll")) {
+	if (dma_bio_can_poll()) {
 		EXPECT_TRUE(written(&self->b, DMA_BIO_POLLED));
 		EXPECT_TRUE(read_back(&self->b, DMA_BIO_POLLED));
 		return;
@@ -675,6 +675,24 @@ TEST_F_TIMEOUT(merge, write, SECONDS)
 	ASSERT_TRUE(dma_bio_put(&b->env, BUFFER, b->image, PAGES));
 	make_mix(b, bios, DMA_BIO_WRITE, variant->backwards);
 	EXPECT_TRUE(merge(b, bios, DMA_BIO_WRITE, variant->unplugged));
+	EXPECT_TRUE(disk_has(b));
+}
+
+/* Without pages beside them, none may merge. */
+TEST_F_TIMEOUT(merge, addresses_alone, SECONDS)
+{
+	unsigned int before = count(&self->b.env, DMA_BIO_WRITE, MERGES);
+	struct dma_bio bios[NR_MERGE];
+	struct bench *b = &self->b;
+
+	ASSERT_TRUE(prepare_write(b));
+	make_bios(b, bios, DMA_BIO_WRITE, 0);
+	if (variant->backwards)
+		turn_around(bios, NR_MERGE);
+	ASSERT_EQ(0, dma_bio_submit(&b->env, bios, NR_MERGE,
+				    variant->unplugged ? 0 : DMA_BIO_PLUG, 0));
+	EXPECT_EQ(NR_MERGE, count_good(bios, NR_MERGE));
+	EXPECT_EQ(before, count(&b->env, DMA_BIO_WRITE, MERGES));
 	EXPECT_TRUE(disk_has(b));
 }
 

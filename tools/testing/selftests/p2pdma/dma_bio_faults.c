@@ -4,6 +4,7 @@
  * driver have for injecting errors, and because the controller does not answer.
  * The content of the drive is destroyed.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,11 +15,13 @@
 
 #define FIRST		2048		/* sector */
 #define SIZE		(64 << 10)
+#define GUARD		4096		/* of p2pmem around it, must not be touched */
+#define MEMORY		(GUARD + SIZE + GUARD)
 #define SECONDS		180		/* for one test, on a slow machine */
 
 #define BLK_STS_MEDIUM	7
 
-static const struct dma_bio_vec all = { 0, SIZE };
+static const struct dma_bio_vec all = { GUARD, SIZE };
 
 /**
  * struct bench - what a test works with
@@ -26,7 +29,7 @@ static const struct dma_bio_vec all = { 0, SIZE };
  * @disk: name of the disk
  * @old:  data that is to be replaced
  * @new:  data that replaces it
- * @seen: data that came back
+ * @seen: data that came back, %MEMORY bytes
  */
 struct bench {
 	struct dma_bio_env env;
@@ -54,19 +57,34 @@ static bool prepare(struct bench *b, uint32_t op)
 	const void *memory = op == DMA_BIO_READ ? b->old : b->new;
 
 	return dma_bio_disk_write(&b->env, FIRST, disk, SIZE) &&
-	       dma_bio_put(&b->env, 0, memory, SIZE);
+	       dma_bio_poison(&b->env) &&
+	       dma_bio_put(&b->env, GUARD, memory, SIZE);
+}
+
+static bool is_poison(const unsigned char *guard)
+{
+	size_t i;
+
+	for (i = 0; i < GUARD; i++)
+		if (guard[i] != POISON)
+			return false;
+	return true;
+}
+
+static bool memory_has(struct bench *b, const void *data)
+{
+	return dma_bio_get(&b->env, 0, b->seen, MEMORY) &&
+	       is_poison(b->seen) && is_poison(b->seen + GUARD + SIZE) &&
+	       !memcmp(b->seen + GUARD, data, SIZE);
 }
 
 static bool destination_has(struct bench *b, uint32_t op,
 			    const void *data)
 {
-	bool ok;
-
 	if (op == DMA_BIO_READ)
-		ok = dma_bio_get(&b->env, 0, b->seen, SIZE);
-	else
-		ok = dma_bio_disk_read(&b->env, FIRST, b->seen, SIZE);
-	return ok && !memcmp(b->seen, data, SIZE);
+		return memory_has(b, data);
+	return dma_bio_disk_read(&b->env, FIRST, b->seen, SIZE) &&
+	       !memcmp(b->seen, data, SIZE);
 }
 
 static int run(struct bench *b, uint32_t op)
@@ -79,20 +97,21 @@ static int run(struct bench *b, uint32_t op)
 FIXTURE_SETUP(fault)
 {
 	const char *missing = dma_bio_missing();
-	uint64_t random = 1;
+	/* Not the same data for both directions, which use the same memory. */
+	uint64_t random = 1 + variant->op;
 	char path[64];
 
 	if (missing)
 		SKIP(return, "%s", missing);
 	self->b.old = dma_bio_memory(SIZE);
 	self->b.new = dma_bio_memory(SIZE);
-	self->b.seen = dma_bio_memory(SIZE);
+	self->b.seen = dma_bio_memory(MEMORY);
 	ASSERT_TRUE(self->b.old && self->b.new && self->b.seen);
 	dma_bio_random_bytes(&random, self->b.old, SIZE);
 	dma_bio_random_bytes(&random, self->b.new, SIZE);
 	ASSERT_TRUE(dma_bio_load());
 	ASSERT_TRUE(dma_bio_find_disk("drive0", path, sizeof(path)));
-	ASSERT_TRUE(dma_bio_open(&self->b.env, path, NULL, SIZE, 0));
+	ASSERT_TRUE(dma_bio_open(&self->b.env, path, NULL, MEMORY, 0));
 	self->b.disk = strrchr(self->b.env.path, '/') + 1;
 	ASSERT_TRUE(prepare(&self->b, variant->op));
 }
@@ -246,6 +265,15 @@ TEST_F_TIMEOUT(fault, controller_error, SECONDS)
 
 #define FAIL_IO_TIMEOUT	"/sys/kernel/debug/fail_io_timeout/"
 
+/* Undo what the first attempt of a read has done, before the second one. */
+static void *undo_read(void *arg)
+{
+	struct bench *b = arg;
+
+	usleep(500000);
+	return dma_bio_put(&b->env, GUARD, b->old, SIZE) ? b : NULL;
+}
+
 /*
  * An answer gets lost: the command is aborted after a second, and the controller
  * is reset after another one. Then the request is sent again.
@@ -260,13 +288,20 @@ TEST_F_TIMEOUT(fault, timeout, SECONDS)
 		{ FAIL_IO_TIMEOUT "probability", "100", "0" },
 		{ },
 	};
+	void *undone = &self->b;
+	pthread_t thread;
 	int64_t start;
 
 	if (!has(&self->b, knobs))
 		SKIP(return, "CONFIG_FAIL_IO_TIMEOUT is not set");
 	ASSERT_TRUE(turn(&self->b, knobs, true));
+	if (variant->op == DMA_BIO_READ)
+		ASSERT_EQ(0, pthread_create(&thread, NULL, undo_read, &self->b));
 	start = now_ms();
 	EXPECT_EQ(BLK_STS_OK, run(&self->b, variant->op));
+	if (variant->op == DMA_BIO_READ)
+		ASSERT_EQ(0, pthread_join(thread, &undone));
+	EXPECT_NE(NULL, undone);
 	/* The answer did get lost, and was waited for. */
 	EXPECT_TRUE(all_injected(&self->b, FAIL_IO_TIMEOUT "times"));
 	EXPECT_LE(1000, now_ms() - start);

@@ -652,7 +652,7 @@ static void prepare(unsigned int threads, uint64_t seed)
 	if (!dma_bio_takes_unaligned(env) ||
 	    dma_bio_limit(env, "logical_block_size") != SECTOR_SIZE)
 		ksft_exit_skip("the drive needs SGLs and sectors of 512 bytes\n");
-	can_poll = dma_bio_limit(env, "io_poll");
+	can_poll = dma_bio_can_poll();
 	disk_sectors = lseek(env->disk, 0, SEEK_END) / SECTOR_SIZE;
 }
 

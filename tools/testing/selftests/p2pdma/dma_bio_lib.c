@@ -407,6 +407,14 @@ uint32_t dma_bio_limit(const struct dma_bio_env *env, const char *name)
 	       strtoul(text, NULL, 10) : UINT32_MAX;
 }
 
+bool dma_bio_can_poll(void)
+{
+	char queues[16];
+
+	return dma_bio_read_file("/sys/module/nvme/parameters/poll_queues", queues,
+				 sizeof(queues)) && strcmp(queues, "0");
+}
+
 bool dma_bio_takes_unaligned(const struct dma_bio_env *env)
 {
 	return dma_bio_limit(env, "dma_alignment") <= 3 &&

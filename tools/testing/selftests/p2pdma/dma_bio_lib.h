@@ -103,6 +103,8 @@ bool dma_bio_disk_read(const struct dma_bio_env *env, uint64_t sector,
 /* A limit of the disk's queue, as sysfs has it. */
 uint32_t dma_bio_limit(const struct dma_bio_env *env, const char *name);
 /* Can the data be anywhere, as for a drive with SGLs? */
+/* If the driver was told to make queues for it. */
+bool dma_bio_can_poll(void);
 bool dma_bio_takes_unaligned(const struct dma_bio_env *env);
 
 /* A file of sysfs, of which the first word is read. */

@@ -49,14 +49,14 @@ run_block()
 	! grep -q "^nvme connect" "/tmp/guide/$1" || p2p_wait "$P2P_LIMIT" p2p_find_remote
 }
 
-# run_traced NUMBER PATTERN: under load, which must be in the report
+# run_traced NUMBER TOOL: under load, of which the report must tell
 run_traced()
 {
 	p2p_start_load && run_block "$1"
 	local status=$?
 
 	p2p_end_load
-	((!status)) && grep -q "$2" /tmp/line.log
+	((!status)) && grep -q "${traced[$2]}" /tmp/line.log
 }
 
 # The target serves a host from p2pmem, and the log says so.
@@ -118,7 +118,7 @@ for ((block = 2; block <= last; block++)); do
 	if [[ $tool ]] && ! type -P "$tool" > /dev/null; then
 		ktap_test_skip "$name: there is no $tool"
 	elif [[ $tool ]]; then
-		ktap_test_result "$name" run_traced $block "${traced[$tool]}"
+		ktap_test_result "$name" run_traced $block "$tool"
 	else
 		ktap_test_result "$name" run_block $block
 	fi

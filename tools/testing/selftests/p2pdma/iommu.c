@@ -73,8 +73,13 @@ static int transfer(drive_data *self, uint32_t op, uint32_t fault)
 {
 	struct dma_bio bio = dma_bio_make(&self->env, op, 0, &all, 1);
 
+	int ret;
+
 	bio.fault = fault;
-	return dma_bio_submit(&self->env, &bio, 1, 0, 20) ?: bio.status;
+	ret = dma_bio_submit(&self->env, &bio, 1, 0, 20);
+	if (ret)
+		return ret;
+	return bio.ended == 1 ? bio.status : -EIO;
 }
 
 FIXTURE_VARIANT(drive)

@@ -46,7 +46,7 @@ register()
 	p2p_insmod p2pmem_provider "size=$(($1 << 30))" || return
 	[[ -d $huge_dir/p2pmem ]] &&
 		(($(< "$huge_dir"/p2pmem/size) == $1 << 30)) || return
-	took=$(dmesg | sed "1,/$p2p_mark/d" | sed -n \
+	took=$(p2p_log_since_mark | sed -n \
 		"s/.* $huge: adding $(($1 << 10)) MiB of p2pmem took \([0-9]*\) us/\1/p")
 	taken=$((available - $(meminfo MemAvailable)))
 	pages=$(($(memmap) - before))
@@ -121,12 +121,11 @@ sizes()
 user_space()
 {
 	p2p_mark_log
-	if ! "$DIR"/p2pmem_user -t huge &> /tmp/user.log; then
+	if ! p2p_passes p2pmem_user -t huge > /tmp/user.log; then
 		p2p_log p2pmem_user /tmp/user.log
 		return 1
 	fi
-	grep -q "^ok 1 .*huge$" /tmp/user.log &&
-		p2p_logged "no struct pages for peer-to-peer memory" &&
+	p2p_logged "no struct pages for peer-to-peer memory" &&
 		(($(memmap) == pages_before))
 }
 

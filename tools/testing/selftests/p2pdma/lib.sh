@@ -23,6 +23,11 @@ P2P_SUBSYS=$P2P_NVMET/subsystems/$P2P_NQN
 P2P_NS=$P2P_SUBSYS/namespaces/1
 P2P_TRACE=/sys/kernel/tracing
 
+# What dma_bio_try prints if the data was moved in both directions
+# shellcheck disable=SC2034 # for the tests
+P2P_TAKEN='write: status 0, ended 1, disk written
+read: status 0, ended 1, memory filled'
+
 # The disk that the host sees, see p2p_connect()
 # shellcheck disable=SC2034 # for the tests
 remote=
@@ -104,6 +109,16 @@ p2p_insmod()
 	insmod "$DIR/modules/$module.ko" "$@"
 }
 
+# p2p_passes PROGRAM ARGUMENT...: run some tests of it: is there one, and is none skipped?
+p2p_passes()
+{
+	local log=/tmp/passes.log status=0
+
+	"$DIR/$1" "${@:2}" > $log 2>&1 || status=1
+	cat $log
+	((!status)) && grep -q "^ok " $log && ! grep -q "# SKIP" $log
+}
+
 # p2p_wait SECONDS COMMAND...: until the command is true
 p2p_wait()
 {
@@ -126,9 +141,15 @@ p2p_mark_log()
 	echo "$p2p_mark" > /dev/kmsg
 }
 
+# A log that has lost the mark has lost evidence: that must not look like silence.
 p2p_log_since_mark()
 {
-	dmesg | sed "1,/$p2p_mark/d"
+	dmesg | awk -v mark="$p2p_mark" '
+		found { print }
+		index($0, mark) { found = 1 }
+		END { exit !found }' && return
+	ktap_print_msg "too many messages, see the kernel log" >&2
+	return 1
 }
 
 # p2p_logged STRING: has it been logged since the last mark?

@@ -117,7 +117,7 @@ unbound()
 	done
 	((has_dma_bios)) || return 0
 	log=$(p2p_log_since_mark | grep -c "p2pmem.*using system memory")
-	((log <= ROUNDS)) && return
+	((log >= 1 && log <= ROUNDS)) && return
 	ktap_print_msg "$log lines in the log for $ROUNDS times"
 	return 1
 }

@@ -217,8 +217,10 @@ replaced()
 	during fail_member "$md/dev-${1##*/}" || return
 	# The counters come with the reach of each member that is left.
 	(($(< "$md"/degraded) == 1)) && transfers && p2p_stat requests > /dev/null || return
-	# What was written while the array was degraded goes to the new member.
-	during recover_with "$1" && transfers && members_equal "$1"
+	# What was written while the array was degraded goes to the new member.  Transfers
+	# would write it there anyway.
+	during recover_with "$1" && members_equal "$drive0" "$drive1" &&
+		transfers && members_equal "$drive0" "$drive1"
 }
 
 recover_with() # DISK
@@ -263,7 +265,8 @@ is_complete()
 	[[ $(< "$md"/degraded) == 0 && $(< "$md"/sync_action) == idle ]]
 }
 
-# members_equal DISK...: do all begin like the array?  The page cache may be stale.
+# members_equal DISK...: do all begin like the array?  Name all members, because the array
+# may read from any of them.  The page cache may be stale.
 members_equal()
 {
 	local disk
@@ -323,7 +326,8 @@ churned()
 	local i
 
 	for ((i = 0; i < ROUNDS; i++)); do
-		during all_at_once && p2p_wait 10 p2p_is_served && transfers &&
+		during all_at_once && members_equal "$drive0" "$shared" &&
+			p2p_wait 10 p2p_is_served && transfers &&
 			members_equal "$drive0" "$shared" || return
 	done
 }
@@ -410,9 +414,13 @@ path1_leaves()
 # md takes the refusal for a failure of that member.  Unless it is out, it must be equal.
 path1_joins_array()
 {
-	during plug path1 && p2p_verify && members_equal "$drive0" || return
-	ktap_print_msg "the member is now: $(< "$md/dev-${shared##*/}"/state)"
-	grep -q faulty "$md/dev-${shared##*/}"/state || members_equal "$shared"
+	local members=("$drive0") state
+
+	during plug path1 && p2p_verify || return
+	state=$(< "$md/dev-${shared##*/}"/state)
+	ktap_print_msg "the member is now: $state"
+	[[ $state == *faulty* ]] || members+=("$shared")
+	members_equal "${members[@]}"
 }
 
 array_out_of_reach() # LEVEL

@@ -206,7 +206,7 @@ TEST_F(pool, pages_on_demand)
 	ASSERT_GE(fd, 0);
 	some = memmap_pages();
 	/* 64 bytes each */
-	EXPECT_GE((some - none) * PAGE, self->size / PAGE * 64);
+	EXPECT_GE((some - none) * PAGE, (long)(self->size / PAGE * 64));
 	memory = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
 	EXPECT_NE(memory, MAP_FAILED);
 	munmap(memory, PAGE);
@@ -247,7 +247,7 @@ TEST_F(pool, uncached_in_kernel)
 	EXPECT_GE(bar.end - bar.start, self->size);
 	ASSERT_TRUE(find_attribute(&bar, PAT_LIST, "PAT: [mem %lx-%lx]",
 				   "uncached-minus"));
-	EXPECT_GE(bar.with, self->size);
+	EXPECT_GE(bar.with, (dma_bio_missing() ? 1 : 2) * self->size);
 	EXPECT_EQ(bar.without, 0);
 	munmap(memory, SIZE);
 }

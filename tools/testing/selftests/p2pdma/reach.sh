@@ -160,15 +160,22 @@ happened()
 # as_foretold PROVIDER DRIVE
 as_foretold()
 {
-	local expected works=0 result=0
+	local expected log works status=0 result=0
 
-	expected=$(foretold "$1" "$2") && works=1
+	expected=$(foretold "$1" "$2") || status=$?
+	# Any other status is no answer.
+	case $status in
+	0) works=1 ;;
+	1) works=0 ;;
+	*) p2p_log foretold /tmp/foretold; return 1 ;;
+	esac
 	echo 0 > "$P2P_NS"/enable
 	echo -n "$2" > "$P2P_NS"/device_path
 	p2p_mark_log
 	# The host is served in any case, if the namespace is enabled.
 	! p2p_set_provider "$1" || p2p_connect || return
-	if p2p_log_since_mark | grep -q "using p2pmem on"; then
+	log=$(p2p_log_since_mark) || return
+	if [[ $log == *"using p2pmem on"* ]]; then
 		((works)) && [[ $(happened) == "$expected" ]] || result=1
 	else
 		((!works)) || result=1

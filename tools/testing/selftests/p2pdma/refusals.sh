@@ -14,8 +14,6 @@ MULTIPATH=/sys/module/nvme_core/parameters/multipath
 SECTORS=65536		# of what is made for the test
 REFUSED='write: status 1, ended 1, disk untouched
 read: status 1, ended 1, memory untouched'
-TAKEN='write: status 0, ended 1, disk written
-read: status 0, ended 1, memory filled'
 
 disk=		# the device that a make_ function has made
 server=
@@ -340,7 +338,7 @@ is_taken()
 {
 	local verdict
 
-	verdict=$("$DIR"/dma_bio_try "$disk") && judge "$TAKEN"
+	verdict=$("$DIR"/dma_bio_try "$disk") && judge "$P2P_TAKEN"
 }
 
 # row DEVICE NAME [REMOVE [CHECK]]

@@ -404,17 +404,22 @@ void dbt_test_counting_equals_iterating(struct kunit *test)
 {
 	struct queue_limits lim = bdev_get_queue(dbt.bdev)->limits;
 	struct bio *bio;
-	unsigned int segs;
+	unsigned int segs, walks = 0;
 	bool ok = true;
-	int i;
+	int i, split;
 
 	for (i = 0; i < 5 * RANDOM_ROUNDS && ok; i++) {
 		dbt_layout_random();
 		bio = make_bio(test, REQ_OP_READ);
-		if (!bio_split_io_at(bio, &lim, &segs, AREA_SIZE, UNIT - 1))
+		split = bio_split_io_at(bio, &lim, &segs, AREA_SIZE, UNIT - 1);
+		KUNIT_EXPECT_GE(test, split, 0);
+		if (!split) {
 			ok = walk(test, bio, segs);
+			walks++;
+		}
 		bio_put(bio);
 	}
+	KUNIT_EXPECT_GE(test, walks, RANDOM_ROUNDS);
 }
 
 /*
