@@ -8,11 +8,11 @@ NOTES has the compiler's .gcno files, and a file "diff" with what the series add
 source that they were made from. Each DATA.tar is what a guest has counted. KNOWN lists
 lines that no test executes, with the reason:
 
-    FILE: LINE  # REASON
+    FILE: FUNCTION: LINE  # REASON
 
 Each entry is for one line; "FILE: *" is for a file of which nothing is counted. Fails if
 less is executed than the goal, if a line is neither executed nor in KNOWN, or if KNOWN
-has a line that the series has not.
+has a line that is not counted.
 """
 
 import json
@@ -63,8 +63,8 @@ def unpack(archive, notes, directory):
     return found
 
 
-def count(archive, notes, executed):
-    """Add what one guest has executed: {(file, line): times}."""
+def count(archive, notes, executed, functions):
+    """Add what one guest has executed: {(file, line): times}, and whose lines these are."""
     with tempfile.TemporaryDirectory() as directory:
         files = unpack(archive, notes, Path(directory))
         out = subprocess.run(["gcov", "--json-format", "--stdout", *files],
@@ -74,6 +74,7 @@ def count(archive, notes, executed):
             name = re.sub(r"^(.*/\.obj-coverage/)?(\.\./)*", "", source["file"])
             for line in source["lines"]:
                 executed[name, line["line_number"]] += line["count"]
+                functions[name, line["line_number"]] = line.get("function_name", "")
     return len(files)
 
 
@@ -88,15 +89,22 @@ def read_known(path):
     return known
 
 
-def find_missing(added, executed):
+def added_and_counted(added, functions):
+    """Lines that the series adds and the compiler counts: {(file, line): key in KNOWN}."""
+    return {(name, number): f"{name}: {functions[name, number]}: {text}"
+            for name, lines in added.items() for number, text in lines.items()
+            if (name, number) in functions}
+
+
+def find_missing(added, executed, keys):
     """What was not executed, as (key in KNOWN, text)."""
     counted = {name for name, _ in executed}
-    for name, lines in added.items():
+    for name in added:
         if name.endswith(".c") and name not in counted:
             yield f"{name}: *", f"{name}: nothing is counted"
-        for number, text in lines.items():
-            if executed.get((name, number)) == 0:
-                yield f"{name}: {text}", f"{name}:{number}: {text}"
+    for (name, number), key in keys.items():
+        if not executed[name, number]:
+            yield key, f"{name}:{number}: {added[name][number]}"
 
 
 def show_counts(added, executed):
@@ -116,25 +124,28 @@ def main():
     notes, known_file, *archives = map(Path, sys.argv[1:])
     added = added_lines((notes / "diff").read_text())
     known = read_known(known_file)
-    texts = {f"{name}: {text}" for name, lines in added.items()
-             for text in ["*", *lines.values()]}
-    wrong = [f"{known_file}: not in the series: {key}" for key in known if key not in texts]
-    executed = Counter()
+    wrong, executed, functions = [], Counter(), {}
     for archive in archives:
         # A guest that was lost has sent nothing, or a part.
         try:
-            if not count(archive, notes, executed):
+            if not count(archive, notes, executed, functions):
                 wrong.append(f"{archive}: has counted nothing")
         except (tarfile.TarError, EOFError) as error:
             wrong.append(f"{archive}: {error}")
     percent = show_counts(added, executed)
     if percent < GOAL:
         wrong.append(f"the goal is {GOAL} %")
-    for key, text in find_missing(added, executed):
+    keys = added_and_counted(added, functions)
+    there = {*keys.values(), *(f"{name}: *" for name in added)}
+    wrong += [f"{known_file}: not counted: {key}" for key in known if key not in there]
+    for key, text in find_missing(added, executed, keys):
         if known.get(key):
             print(f"  {text}  # {known[key].pop(0)}")
         else:
-            wrong.append(f"not executed: {text}")
+            wrong.append(f"not executed: {key}")
+    for key, reasons in known.items():
+        for reason in reasons:
+            print(f"  executed: {key}  # {reason}")
     for line in wrong:
         print(f"FAIL: {line}")
     sys.exit(bool(wrong))
