@@ -22,6 +22,7 @@ try_commit() {
 	[ $status != 0 ] || return 0
 	say "  log: $log"
 	grep -q '^run: .*: FAIL' "$log" || return 125
+	! grep -q 'QEMU failed' "$log" || return 125
 	return 1
 }
 

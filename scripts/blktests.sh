@@ -226,7 +226,7 @@ results() {
 				END { print name, status, time }' "$dir/results/$file"
 		done | grep . || echo "$test $2	$what"
 	done | awk -F '[\t ]' 'FILENAME == ARGV[1] { splat[$1] = 1; next }
-		$1 in splat { sub(/\tpass\t/, "\tsplat\t") }
+		$1 in splat { sub(/\t(pass|fail|not run)\t/, "\tsplat\t") }
 		{ print }' <(splats "$dir") -
 }
 
@@ -246,6 +246,9 @@ compare() {
 	{
 		tree = FILENAME == ARGV[1] ? "base" : "series"
 		result[tree, $1] = $2
+		bare = $1
+		if (sub(/ [^ ]*$/, "", bare))
+			finer[tree, bare] = 1
 		time[tree, $1] = $3
 		if (!($1 in seen)) { seen[$1] = 1; names[++n] = $1 }
 	}
@@ -254,9 +257,13 @@ compare() {
 			name = names[i]
 			base = get("base", name)
 			series = get("series", name)
-			if (base == "-" || series == "-")	# see its other lines
+			# see its other lines
+			if (base == "-" || (series == "-" && ("series", name) in finer))
 				continue
 			if (series == "pass") verdict = "PASS"
+			# A guest that did not get that far says nothing.
+			else if (base == "lost" || series == "lost" || series == "-")
+				verdict = "FAIL"
 			else if (rank[series] > rank[base]) verdict = "FAIL"
 			else verdict = "SKIP"
 			why = verdict != "SKIP" ? "" : \

@@ -13,7 +13,8 @@ rows() {
 	tr -d '\r' <"$log" | sed -n "s/^# large: \([0-9]* [0-9]\)/$1 \1/p"
 }
 
-{ rows base; rows test; } | awk '
+sizes=$(sed -n 's/^SIZES=(\(.*\))/\1/p' "$TOP/$TESTS_DIR/large.sh" | wc -w)
+{ rows base; rows test; } | awk -v all="$sizes" '
 	BEGIN {
 		row = "%5s %10s %9s %9s %10s %9s %9s %9s\n"
 		printf row, "", "base", "", "", "series", "", "", ""
@@ -27,6 +28,7 @@ rows() {
 	{
 		printf row, $2, $2 in add ? add[$2] : "-", $2 in add ? taken[$2] : "-",
 			$2 in add ? memmap[$2] : "-", $3, $4, $5, $6
+		rows++
 		if ($2 in add) {
 			seen++
 			if ($5 >= taken[$2] || $6 > 0)
@@ -35,7 +37,7 @@ rows() {
 		largest = $2
 	}
 	END {
-		if (!sizes || seen != sizes || largest != 512 || failed) {
+		if (!sizes || seen != sizes || rows != all || largest != 512 || failed) {
 			print "FAIL: a size is missing, or more memory taken"
 			exit 1
 		}

@@ -16,7 +16,8 @@ LOADER=/usr/lib/systemd/boot/efi/systemd-bootx64.efi
 TIMEOUT=1800
 ESP_MB=256 ROOT_MB=2048
 # What needs nothing but a provider and a drive.
-MUST_PASS=(dma_bio dma_bio_fuzz p2pmem_user bio.sh bio_features.sh user_load.sh)
+MUST_PASS=(dma_bio dma_bio_faults dma_bio_fuzz dma_bio_meta iommu p2pmem_user bio.sh
+	bio_features.sh user_load.sh)
 
 build_packages() {
 	if [ -n "${KCONFIG:-}" ]; then
@@ -109,11 +110,16 @@ boot_image() {
 # verdict CONSOLE OUTPUT: the kernel is the one of the packages and has no complaints, all
 # tests have run, none has failed, and those that must pass have.
 verdict() {
-	local test failed=0
+	local test failed=0 planned
 	tr -d '\r' <"$2" >"$tmp/output"
 	grep -E '^(not )?ok ' "$tmp/output" || true
 	! grep -aE 'BUG|WARNING:|Oops|Kernel panic' "$1" || failed=1
 	! grep '^not ok' "$tmp/output" || failed=1
+	planned=$(sed -n 's/^1\.\.//p' "$tmp/output")
+	[ "$(grep -cE '^(not )?ok ' "$tmp/output")" = "$planned" ] || {
+		echo "FAIL: not all of the $planned tests have run"
+		failed=1
+	}
 	for test in "$release" 'selftests: end' "${MUST_PASS[@]/#/ok [0-9]* selftests: p2pdma: }"; do
 		grep -qx "$test" "$tmp/output" || {
 			echo "FAIL: there is no \"$test\""

@@ -11,8 +11,10 @@ TREE=$BUILD/linux
 # The diff, with each file from its first to its last line, committed or not.
 # Of the selftests, only the modules are kernel code.
 whole_files() {
+	local source
+	source=$(worktree_id "$TREE") || exit
 	git_plain -C "$TREE" diff --no-renames --unified=1000000 \
-		"$base" "$(worktree_id "$TREE")" -- '*.[ch]' ':!Documentation' \
+		"$base" "$source" -- '*.[ch]' ':!Documentation' \
 		":(exclude,glob)$TESTS_DIR/*.[ch]" ":!$TESTS_DIR/qemu"
 }
 

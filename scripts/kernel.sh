@@ -27,7 +27,7 @@
 # fragment FILE: of base/, with what its "#include" lines name in their place
 fragment() {
 	local line word file
-	while IFS= read -r line; do
+	while IFS= read -r line || [ -n "$line" ]; do
 		read -r word file <<<"$line"
 		if [ "$word" = '#include' ]; then
 			fragment "$file"
@@ -127,8 +127,10 @@ source_tree() {
 
 # A hash of all that the kernel depends on.
 kernel_key() {
+	local source
+	source=$(source_tree) || return
 	{
-		source_files "$(source_tree)"
+		source_files "$source" || exit
 		fragments
 		gcc --version
 		ld --version
@@ -155,6 +157,14 @@ publish() {
 	mv -T "$tmp/link" "$BUILD/$2"
 }
 
+# keep NEW OUT: in the cache, where it must not be taken for what it was not built from
+keep() {
+	local now
+	now=$(kernel_key)
+	[ "$now" = "$key" ] || die "the source was edited meanwhile, so this is not kept"
+	mv "$1" "$2"
+}
+
 # In steps, each of which shows its progress.
 build_kernel() {
 	local out=$CACHE/kernels/$key
@@ -168,7 +178,7 @@ build_kernel() {
 		step "$flavour-kernel" compile
 		rm -rf "$out.new"
 		step "$flavour-install" install_kernel "$out.new"
-		mv "$out.new" "$out"
+		keep "$out.new" "$out"
 		echo "$key" >"$obj/.key"
 	fi
 	publish "$out" "kernel-$flavour"
@@ -222,21 +232,27 @@ install_tests() {
 	grep -q . "$1/kselftest-list.txt"
 }
 
-build_tests() {
-	local out
-	out=$CACHE/tests/$({
+tests_key() {
+	{
 		echo "$key $base"
-		cd "$tests_from"
-		test_files | xargs -0 sha256sum
+		cd "$tests_from" || exit
+		test_files | xargs -0 sha256sum || exit
 		declare -f install_tests copy_selftests
-	} | hash_of)
+	} | hash_of
+}
+
+build_tests() {
+	local out now
+	out=$CACHE/tests/$(tests_key)
 	[ -d "$out" ] || lock_cache "tests/${out##*/}"
 	if [ ! -d "$out" ]; then
 		rm -f "$BUILD/tests-$flavour"
 		need_objects
 		rm -rf "$out.new"
 		step "$flavour-tests" install_tests "$out.new"
-		mv "$out.new" "$out"
+		now=$(tests_key)
+		[ "$now" = "${out##*/}" ] || die "the tests were edited meanwhile"
+		keep "$out.new" "$out"
 	fi
 	publish "$out" "tests-$flavour"
 }
@@ -266,6 +282,7 @@ build_postings() {
 
 build_commits() {
 	local commit
+	[ $# != 0 ] || die "there are no commits to build"
 	set_copy each
 	tests_from=$src
 	for commit; do

@@ -30,8 +30,10 @@ mapfile -t CONFIG < <(
 kunit() { kbuild_env python3 "$TREE/tools/testing/kunit/kunit.py" "$@"; }
 
 kernel_key() {
+	local source
+	source=$(worktree_id "$TREE") || return
 	{
-		source_files "$(worktree_id "$TREE")"
+		source_files "$source" || exit
 		cat "$TREE/tools/testing/kunit/configs/arch_uml.config"
 		gcc --version
 		ld --version
@@ -48,17 +50,20 @@ compile() {
 
 # Sets up $OUT/linux.
 build() {
-	local kernel
+	local key kernel now
 	rm -rf "$OUT"
 	mkdir -p "$OUT" "$CACHE/kernels"
 	if [ -n "$OTHER_TREE" ]; then
 		step kunit-kernel compile "$OUT/linux"
 		return
 	fi
-	kernel=$CACHE/kernels/kunit-$(kernel_key)
+	key=$(kernel_key)
+	kernel=$CACHE/kernels/kunit-$key
 	[ -f "$kernel" ] || lock_cache "${kernel#"$CACHE/"}"
 	if [ ! -f "$kernel" ]; then
 		step kunit-kernel compile "$kernel.new"
+		now=$(kernel_key)
+		[ "$now" = "$key" ] || die "build/linux was edited meanwhile"
 		mv "$kernel.new" "$kernel"
 	fi
 	ln -s "$kernel" "$OUT/linux"

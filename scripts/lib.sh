@@ -83,9 +83,10 @@ MAKE_ARGS=(CC='ccache gcc' HOSTCC='ccache gcc' LOCALVERSION=)
 
 # worktree_id DIR: the git tree of a source as it is, committed or not
 worktree_id() {
-	cp "$1/.git/index" "$tmp/index"
-	GIT_INDEX_FILE=$tmp/index git_plain -C "$1" add --all
-	GIT_INDEX_FILE=$tmp/index git_plain -C "$1" write-tree
+	# Callers take the output, so set -e is off here.
+	cp "$1/.git/index" "$tmp/index" &&
+		GIT_INDEX_FILE=$tmp/index git_plain -C "$1" add --all &&
+		GIT_INDEX_FILE=$tmp/index git_plain -C "$1" write-tree
 }
 
 # source_files TREE-ID: what of it a kernel is built from

@@ -131,7 +131,7 @@ check_kernel_warnings() {
 		after+=("${file%.c}.o")
 		if in_base "$file"; then before+=("${file%.c}.o"); fi
 	done < <(touched '*.c' ':!tools' ':!Documentation')
-	[ "${#after[@]}" != 0 ] || return 0
+	[ "${#after[@]}" != 0 ] || die "the series has no C file"
 	warnings series "${after[@]}" >"$tmp/after"
 	: >"$tmp/before"
 	[ "${#before[@]}" = 0 ] || base_warnings "${before[@]}" >"$tmp/before"
@@ -163,7 +163,7 @@ check_pyflakes() { pyflakes3 "$SCRIPTS"/*.py "$TOP/$TESTS_DIR"/qemu/*.py; }
 check_kernel_doc() {
 	local file files before=()
 	mapfile -t files < <(touched '*.[ch]')
-	[ "${#files[@]}" != 0 ] || return 0
+	[ "${#files[@]}" != 0 ] || die "the series has no C file"
 	kernel_doc_works || die "kernel-doc does not work:" "$(kernel_doc "$tmp/canary.h")"
 	(cd "$TREE" && kernel_doc "${files[@]}") >"$tmp/after"
 	for file in "${files[@]}"; do

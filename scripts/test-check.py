@@ -300,12 +300,13 @@ class Program(Sandbox):
             (self.tmp / name / "kselftest-list.txt").write_text(
                 "".join(f"p2pdma:{test}\n" for test in self.all_tests()))
         script = self.script(f"[ ! -e {self.broken} ]")
-        for name in ("tree.sh", "kernel.sh", "demo.sh", *check.BESIDE, *check.AFTER):
+        for name in ("tree.sh", "kernel.sh", "demo.sh", "functions.sh", "coverage.py",
+                     *check.BESIDE, *check.AFTER, *sum(check.MORE.values(), [])):
             path = self.tmp / Path(name.split()[0]).name
             shutil.copy(script, path)
         path = self.tmp / "qemu" / "run.py"
         path.parent.mkdir()
-        path.write_text("#!/bin/sh\nfor word; do case $word in --*) tests=;; "
+        path.write_text("#!/bin/sh\nfor word; do case $word in --*) tests=;; *=*) ;; "
                         "*) tests=\"$tests $word\";; esac; done\n"
                         "for t in $tests; do echo \"run: $t: PASS (1 results, 0 skipped)\"; done\n")
         path.chmod(0o755)
@@ -320,8 +321,8 @@ class Program(Sandbox):
     def all_tests():
         return sorted({t for g in matrix.Matrix().guests for t in g.tests} - {"*"})
 
-    def run_parts(self, what="check"):
-        self.check.queue(1, [lambda: check.run_parts(self.check, what, [], 1)])
+    def run_parts(self, what="check", parts=()):
+        self.check.queue(1, [lambda: check.run_parts(self.check, what, parts, 1)])
         with mock.patch("builtins.print"):
             return self.check.results.write(), [name for _, name in self.found()]
 
@@ -337,6 +338,24 @@ class Program(Sandbox):
                      "nvmet.sh test bridge", "bio_features.sh debug bridge",
                      "large.sh base large", "verbs.sh test iommu-strict ib_core.force_mr=1"):
             self.assertIn(name, names)
+
+    def test_all(self):
+        """Every guest of the table, and every script"""
+        table = self.check.matrix
+        _, names = self.run_parts("all", check.all_parts(table))
+        for guest in table.guests:
+            where = " ".join([guest.kernel.name, guest.topology, *guest.parameters])
+            for test in guest.tests:
+                self.assertIn(f"{test} {where}".replace("*", "nvmet.sh"), names)
+        for item in [*check.BESIDE, *check.AFTER, *sum(check.MORE.values(), []), "coverage"]:
+            self.assertIn(check.item_name(item), names)
+
+    def test_some_parts(self):
+        _, names = self.run_parts("more", ["churn", "patches"])
+        self.assertEqual({name for name in names if "kernel-" not in name},
+                         {"tree-tree", *(f"churn.sh test {topology}" for topology in
+                                         ("switch", "bridge", "iommu-lazy", "iommu-strict"))})
+        self.assertIn("kernel-each-series-test", names)
 
     def test_nothing_without_the_tree(self):
         self.broken.touch()
