@@ -481,22 +481,26 @@ is_refused()
 # A member that only takes pages
 refuses_member()
 {
+	local result=0
+
 	modprobe null_blk nr_devices=1 gb=1 && p2p_make_array raid1 131072 "$drive0" /dev/nullb0 ||
 		return
-	is_refused && p2p_remove_array && rmmod null_blk
+	is_refused || result=1
+	echo 0 > "$P2P_NS"/enable && p2p_remove_array && rmmod null_blk && return $result
 }
 
 # Each partition has two paths, so that there are more devices than nvmet maps for.
 refuses_many_devices()
 {
-	local i parts=()
+	local i parts=() result=0
 
 	for ((i = 1; i <= 32; i++)); do
 		addpart "$shared" $i $((i * 2048)) 2048 || return
 		parts+=("${shared}p$i")
 	done
-	p2p_make_array raid0 2048 "${parts[@]}" && is_refused && p2p_remove_array &&
-		blockdev --rereadpt "$shared"
+	p2p_make_array raid0 2048 "${parts[@]}" && is_refused || result=1
+	echo 0 > "$P2P_NS"/enable && p2p_remove_array && blockdev --rereadpt "$shared" &&
+		return $result
 }
 
 # Two domains can allocate the same address.  A drive that is not translated uses the
