@@ -1095,9 +1095,9 @@ static void dma_test_submit_to_drive(struct kunit *test)
 	dma_test_submit(f, b->disk, &b->map);
 }
 
-static void dma_test_set_p2pdma(struct dma_test *f, struct gendisk *disk)
+static void dma_test_set_feature(struct dma_test *f, struct gendisk *disk)
 {
-	struct queue_limits lim = { .features = BLK_FEAT_PCI_P2PDMA };
+	struct queue_limits lim = { .features = BLK_FEAT_DMA_ADDR };
 
 	dma_test_set_limits(f, disk->queue, &lim);
 }
@@ -1108,7 +1108,7 @@ static void dma_test_submit_to_stack(struct kunit *test)
 	struct drive *a = &f->drives[0], *b = &f->drives[1];
 
 	dma_test_submit(f, f->stack, NULL);
-	dma_test_set_p2pdma(f, f->stack);
+	dma_test_set_feature(f, f->stack);
 	dma_test_submit(f, f->stack, &a->map);
 	f->stack->private_data = b;
 	dma_test_submit(f, f->stack, &b->map);
@@ -1122,7 +1122,7 @@ static void dma_test_submit_pi_to_stack(struct kunit *test)
 {
 	struct dma_test *f = test->priv;
 	struct queue_limits lim = {
-		.features	= BLK_FEAT_PCI_P2PDMA,
+		.features	= BLK_FEAT_DMA_ADDR,
 		.integrity	= {
 			.csum_type	= BLK_INTEGRITY_CSUM_CRC,
 			.metadata_size	= 16,
@@ -1145,8 +1145,8 @@ static void dma_test_get_dma_devs(struct kunit *test)
 	struct block_device *bdev = f->drives[0].disk->part0;
 	struct device *dev = NULL;
 
-	KUNIT_EXPECT_EQ(test, bdev_get_dma_devs(bdev, &dev, 1), -EOPNOTSUPP);
-	dma_test_set_p2pdma(f, bdev->bd_disk);
+	KUNIT_EXPECT_EQ(test, bdev_get_dma_devs(f->stack->part0, &dev, 1),
+			-EOPNOTSUPP);
 	KUNIT_EXPECT_EQ(test, bdev_get_dma_devs(bdev, &dev, 0), -E2BIG);
 	KUNIT_EXPECT_EQ(test, bdev_get_dma_devs(bdev, &dev, 1), 1);
 	KUNIT_EXPECT_PTR_EQ(test, dev, f->drives[0].dev);

@@ -249,7 +249,7 @@ bool bio_can_use_dma_addr(struct bio *bio)
  */
 bool bio_can_pass_dma_addr(struct bio *bio, blk_features_t features)
 {
-	if (!(features & BLK_FEAT_PCI_P2PDMA))
+	if (!(features & BLK_FEAT_DMA_ADDR))
 		return bio_refuse_dma_addr(bio, "the driver passes no DMA addresses on");
 	/*
 	 * After a split, the rest of a bio without a mapping may have an index
@@ -286,12 +286,10 @@ int bdev_get_dma_devs(struct block_device *bdev, struct device **devs,
 	struct gendisk *disk = bdev->bd_disk;
 	struct request_queue *q = disk->queue;
 
-	if (!blk_queue_pci_p2pdma(q))
+	if (!blk_queue_dma_addr(q))
 		return -EOPNOTSUPP;
 	if (disk->fops->get_dma_devs)
 		return disk->fops->get_dma_devs(disk, devs, max);
-	if (!q->dma_dev)
-		return -EOPNOTSUPP;
 	if (!max)
 		return -E2BIG;
 	devs[0] = get_device(q->dma_dev);

@@ -10,6 +10,7 @@
 #include <linux/bitmap.h>
 #include <linux/completion.h>
 #include <linux/cpumask.h>
+#include <linux/delay.h>
 #include <linux/genalloc.h>
 #include <linux/kthread.h>
 #include <linux/ktime.h>
@@ -277,6 +278,7 @@ static void test_short_of_memory(struct kunit *test)
 
 	free_buf(test, &buf);
 	free_bufs(test, bufs + 2, nr - 2);
+	msleep(200);
 	/* It has one again. */
 	test_cached(test);
 }

@@ -25,6 +25,7 @@
  */
 #include <linux/bitmap.h>
 #include <linux/find.h>
+#include <linux/jiffies.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
 #include <linux/pci-p2pdma.h>
@@ -48,6 +49,12 @@
 #define P2PMEM_MAX_CACHED	(2 * P2PMEM_MAX_BUF)
 
 #define P2PMEM_EXACT_TRIES	64
+
+/*
+ * If the memory is fragmented, each allocation that fails empties the magazines
+ * of all CPUs, unless nothing has been cached since the last one.
+ */
+#define P2PMEM_FLUSH_INTERVAL	(HZ / 10)
 
 /* Flag in nr_free: buffers may be cached.  If clear, all magazines are empty. */
 #define P2PMEM_CACHING		BIT(BITS_PER_LONG - 1)
@@ -93,9 +100,13 @@ struct p2pmem_pool {
 	/* One CPU at a time empties the magazines. */
 	raw_spinlock_t flush_lock;
 
-	/* @nr_free: free pages in the bitmaps, ORed with P2PMEM_CACHING */
+	/*
+	 * @nr_free: free pages in the bitmaps, ORed with P2PMEM_CACHING;
+	 * @flushed_at: when the magazines were last emptied, in jiffies
+	 */
 	raw_spinlock_t lock ____cacheline_aligned_in_smp;
 	unsigned long nr_free;
+	unsigned long flushed_at;
 };
 
 /* @nr_free is also read without the lock. */
@@ -169,7 +180,8 @@ static void p2pmem_mark_free(struct p2pmem_pool *pool,
 	p2pmem_update_group(chunk, page / P2PMEM_GROUP_PAGES);
 	p2pmem_set_free(pool, pool->nr_free + nr);
 	if (unlikely(!pool->max_cached) &&
-	    p2pmem_bytes_free(pool) >= pool->size / 8)
+	    p2pmem_bytes_free(pool) >= pool->size / 8 &&
+	    time_after(jiffies, pool->flushed_at + P2PMEM_FLUSH_INTERVAL))
 		p2pmem_start_caching(pool);
 }
 
@@ -390,6 +402,7 @@ static void p2pmem_flush_all(struct p2pmem_pool *pool)
 		if (!(pool->nr_free & P2PMEM_CACHING))
 			return;
 		WRITE_ONCE(pool->max_cached, 0);
+		pool->flushed_at = jiffies;
 	}
 	for_each_possible_cpu(cpu)
 		p2pmem_flush_cpu(pool, cpu);
@@ -709,6 +722,7 @@ struct p2pmem_pool *p2pmem_pool_create(int node)
 		return NULL;
 	INIT_LIST_HEAD(&pool->chunks);
 	pool->numa_node = node;
+	pool->flushed_at = jiffies - 2 * P2PMEM_FLUSH_INTERVAL;
 	raw_spin_lock_init(&pool->lock);
 	raw_spin_lock_init(&pool->flush_lock);
 	pool->caches = alloc_percpu(struct p2pmem_cache);

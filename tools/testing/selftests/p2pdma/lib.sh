@@ -10,6 +10,7 @@ DIR=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 
 P2P_NQN=nqn.2014-08.org.nvmexpress:p2pdma
 P2P_ADDR=192.0.2.1
+P2P_ADDR2=198.51.100.1	# of the second NIC
 P2P_PORT=4420
 P2P_HOST=(--hostnqn nqn.2014-08.org.nvmexpress:p2pdma-host
 	  --hostid 11111111-2222-3333-4444-555555555555)
@@ -301,6 +302,13 @@ p2p_load_rnic()
 		p2p_insmod rnic_loop "$@" && p2p_wait 5 test -e /sys/class/infiniband/rnic0
 }
 
+p2p_load_two_nics()
+{
+	[[ ! -d /sys/module/rnic_loop ]] || rmmod rnic_loop || return
+	p2p_make_netdev dummy1 $P2P_ADDR2 && p2p_load_rnic netdev=dummy0,dummy1 &&
+		p2p_wait 5 test -e /sys/class/infiniband/rnic1
+}
+
 # --- NVMe target ---
 
 # p2p_disk NAME [NSID]: the block device of a drive, or of one of its namespaces
@@ -572,7 +580,7 @@ p2p_controller()
 	local ctrl
 
 	for ctrl in /sys/class/nvme/nvme*; do
-		if [[ $(< "$ctrl"/transport) == "$P2P_TRANSPORT" ]]; then
+		if grep -qsx "$P2P_NQN" "$ctrl"/subsysnqn; then
 			echo "$ctrl"
 			return
 		fi

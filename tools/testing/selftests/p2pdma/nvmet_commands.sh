@@ -74,7 +74,8 @@ write_tuples()
 do_bad_guard()
 {
 	new_data && head -c $((BLOCKS * 8)) /dev/zero > /tmp/tuples &&
-		! write_tuples 4 && write_tuples 0 && do_block_write
+		! write_tuples 4 2> /tmp/status && grep -qi 'guard check' /tmp/status &&
+		write_tuples 0 && do_block_write
 }
 
 # The tags are 0.

@@ -7,20 +7,10 @@
 # shellcheck source=lib.sh
 . "$(dirname "$(readlink -f "$0")")"/lib.sh
 
-ADDR2=198.51.100.1
 HOST=${P2P_HOST[1]}
 ROUNDS=${P2PDMA_ROUNDS:-3}
 
 # --- targets and hosts ---
-
-load_two_nics()
-{
-	[[ ! -d /sys/module/rnic_loop ]] || rmmod rnic_loop || return
-	p2p_insmod lsi_copy && p2p_make_netdev dummy0 $P2P_ADDR &&
-		p2p_make_netdev dummy1 $ADDR2 &&
-		p2p_insmod rnic_loop netdev=dummy0,dummy1 &&
-		p2p_wait 5 test -e /sys/class/infiniband/rnic1
-}
 
 # add_namespace NSID DISK PROVIDER
 add_namespace()
@@ -161,7 +151,7 @@ two_nics()
 {
 	local number result=0
 
-	host 1 && host 2 -a $ADDR2 || return
+	host 1 && host 2 -a $P2P_ADDR2 || return
 	for number in 1 2; do
 		modest $number && [[ $(served_by_host $number) == 100 ]] || result=1
 	done
@@ -225,7 +215,11 @@ hosts_come_and_go()
 	local number jobs=() status=0
 
 	for number in 1 2 3 4; do
-		if ((number & 1)); then host_loop $number; else host_loop $number -a $ADDR2; fi &
+		if ((number & 1)); then
+			host_loop $number
+		else
+			host_loop $number -a $P2P_ADDR2
+		fi &
 		jobs+=($!)
 	done
 	for number in "${jobs[@]}"; do
@@ -239,7 +233,7 @@ greedy_and_modest()
 {
 	local share greedy
 
-	host 1 && host 2 -a $ADDR2 && begin_greedy "$(host_disk 1)" &&
+	host 1 && host 2 -a $P2P_ADDR2 && begin_greedy "$(host_disk 1)" &&
 		modest 2 --bs=32k --time_based --runtime=5 || return
 	share=$(served_by_host 2)
 	greedy=$(served_by_host 1)
@@ -288,7 +282,7 @@ limited()
 # A host wants three quarters of the memory. Sets $share.
 beside_greedy()
 {
-	host 1 && host 2 -a $ADDR2 && begin_greedy "$(host_disk 1 2)" 32k &&
+	host 1 && host 2 -a $P2P_ADDR2 && begin_greedy "$(host_disk 1 2)" 32k &&
 		p2p_fio "$(host_disk 2)" --rw=randread --bs=32k --size=64m \
 			--iodepth=6 --time_based --runtime=5 || return
 	share=$(served_by_host 2)
@@ -485,8 +479,8 @@ big=$(p2p_device p2pmem0)
 small=$(p2p_device p2pmem1)
 far=$(p2p_device far)
 ktap_set_plan 16
-if ! { p2p_insmod p2pmem_provider && load_two_nics &&
-       p2p_add_target "$(p2p_disk drive0)" && P2P_ADDR=$ADDR2 p2p_add_port 2 &&
+if ! { p2p_insmod p2pmem_provider && p2p_load_two_nics &&
+       p2p_add_target "$(p2p_disk drive0)" && P2P_ADDR=$P2P_ADDR2 p2p_add_port 2 &&
        p2p_set_provider "$small"; }; then
 	ktap_exit_fail_msg "cannot set up the target"
 fi

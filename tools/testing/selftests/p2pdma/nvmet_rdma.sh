@@ -13,6 +13,8 @@ SRQ_SIZE=256	# the least that nvmet-rdma takes
 MR_PAGES=16
 CYCLES=${P2PDMA_SRQ_CYCLES:-2}
 FAIL_READ=/sys/module/rnic_loop/parameters/fail_read
+CUT_SEND=/sys/module/rnic_loop/parameters/cut_send
+P2P_INLINE=4096	# so that 4 KiB writes are inline
 MODULES=(nvmet_rdma nvme_rdma rnic_loop)
 
 # Keeps the queues there while the host that is tested comes and goes
@@ -93,23 +95,11 @@ serves_from_srq()
 	(($(posted))) && p2p_is_served
 }
 
-# The other host is kept.
-is_gone()
-{
-	! grep -qsx "$P2P_NQN" /sys/class/nvme/nvme*/subsysnqn
-}
-
 # A host that is disconnected while it reconnects can free a queue in use, if
 # another queue fails (nvme_rdma_setup_io_queues()): let it wait before that.
 connect_once()
 {
 	p2p_connect -c 20
-}
-
-leave()
-{
-	timeout "$P2P_LIMIT" nvme disconnect -n $P2P_NQN > /dev/null &&
-		p2p_wait 10 is_gone
 }
 
 begin_writes()
@@ -122,14 +112,14 @@ begin_writes()
 read_fails()
 {
 	connect_once && begin_writes && echo 1 > $FAIL_READ &&
-		p2p_wait 10 grep -q N $FAIL_READ && leave || return
+		p2p_wait 10 grep -q N $FAIL_READ && p2p_disconnect || return
 	p2p_end_load
 }
 
 # The target deletes the controller while the host writes.
 target_deletes()
 {
-	connect_once && begin_writes && p2p_unlink_port && leave || return
+	connect_once && begin_writes && p2p_unlink_port && p2p_disconnect || return
 	p2p_end_load
 	p2p_link_port
 }
@@ -153,6 +143,23 @@ loses_no_receives() # COMMAND: how the connections end
 	local lost
 
 	count_lost "$1" && ((lost == 0))
+}
+
+# --- data in the capsule ---
+
+first_page()
+{
+	dd if="$remote" bs=4k count=1 iflag=direct status=none | md5sum
+}
+
+# The host sends the command alone, which says that the data is behind it.
+refuses_missing_data()
+{
+	local before
+
+	before=$(first_page) && echo 1 > $CUT_SEND || return
+	! dd if=/dev/urandom of="$remote" bs=4k count=1 oflag=direct 2> /dev/null &&
+		grep -q N $CUT_SEND && [[ $(first_page) == "$before" ]]
 }
 
 # --- memory registrations ---
@@ -213,21 +220,22 @@ ktap_print_header
 p2p_require p2pmem0 drive0 engine
 p2p_require_tools fio nvme ip
 unload || p2p_skip_all "${MODULES[*]} are in use"
-ktap_set_plan 9
+ktap_set_plan 10
 set_up || ktap_exit_fail_msg "cannot set up the target"
 
 ktap_test_result "I/O with shared receive queues" serves_from_srq
-leave
+p2p_disconnect
 result "no receive is lost if an RDMA READ fails" loses_no_receives read_fails
 result "no receive is lost if the target deletes the controller" \
 	loses_no_receives target_deletes
 p2p_connect
+result "a write whose data is missing is refused" refuses_missing_data
 result_mr "p2pmem, one registration" transfer p2pmem $((32 << 10))
 result_mr "p2pmem, several registrations" transfer p2pmem $((1 << 20))
 p2p_set_provider 0 && p2p_wait 10 p2p_find_remote
 result_mr "system memory, one registration" transfer system $((32 << 10))
 result_mr "system memory, several registrations" transfer system $((1 << 20))
-leave
+p2p_disconnect
 remove_keeper
 ktap_test_result "all memory is back in the pool" \
 	p2p_pool_is_free "$(p2p_device p2pmem0)"

@@ -231,15 +231,48 @@ recover_with() # DISK
 }
 
 # The array goes by what the replacement can do, although I/O waits for it already.
-replaced_by_null()
+replaced_by() # DISK
 {
-	local old=$md/dev-${drive1##*/} before result=0
+	local before result=0
 
-	modprobe null_blk nr_devices=1 gb=1 memory_backed=1 || return
-	during replace "$old" /dev/nullb0 || result=1
+	during replace "$md/dev-${drive1##*/}" "$1" || result=1
 	before=$(p2p_stat requests)
 	p2p_verify && (($(p2p_stat requests) == before)) || result=1
-	members_equal "$drive0" /dev/nullb0 && return $result
+	members_equal "$drive0" "$1" && return $result
+}
+
+# far COMMAND...: run the command for a subsystem that is not exported from the BAR. It
+# has a NIC of its own: I/O to an array can wait in the work of a completion queue.
+far()
+{
+	local P2P_NQN=$P2P_NQN-far P2P_ADDR=$P2P_ADDR2 remote
+	local P2P_SUBSYS=$P2P_NVMET/subsystems/$P2P_NQN
+	local P2P_NS=$P2P_SUBSYS/namespaces/1
+
+	"$@"
+}
+
+connect_far()
+{
+	mkdir "$P2P_SUBSYS" && echo 1 > "$P2P_SUBSYS"/attr_allow_any_host &&
+		mkdir "$P2P_NS" && echo -n /dev/nullb0 > "$P2P_NS"/device_path &&
+		p2p_enable && p2p_add_port 2 && p2p_connect && far_disk=$remote
+}
+
+disconnect_far()
+{
+	nvme disconnect -n "$P2P_NQN" > /dev/null && p2p_remove_port 2 &&
+		echo 0 > "$P2P_NS"/enable && rmdir "$P2P_NS" "$P2P_SUBSYS"
+}
+
+# A disk on the network takes peer-to-peer memory, too, but only as pages.
+replaced_by_far()
+{
+	local far_disk result=0
+
+	far connect_far && set_up_array raid1 131072 "$drive0" "$drive1" &&
+		transfers && replaced_by "$far_disk" || result=1
+	tear_down_array && far disconnect_far && return $result
 }
 
 # replace DIRECTORY DISK: a member that works
@@ -516,7 +549,7 @@ do_not_translate()
 }
 
 ktap_print_header
-p2p_require p2pmem0 drive0 drive1 path0 path1 engine
+p2p_require p2pmem0 drive0 drive1 path0 path1 engine engine1
 p2p_require_tools addpart fio nvme ip setpci
 p2p_has_dma_bios || p2p_skip_all "this kernel's target takes no stack"
 [[ $(< /sys/module/nvme_core/parameters/multipath) == Y ]] ||
@@ -530,13 +563,14 @@ provider=$(p2p_device p2pmem0)
 drive0=$(p2p_disk drive0)
 drive1=$(p2p_disk drive1)
 shared=$(p2p_head_disk path0 path1) || p2p_skip_all "path0 and path1 share no namespace"
+p2p_load_two_nics || ktap_exit_fail_msg "cannot load two NICs"
 p2p_set_up_disk "$shared" || ktap_exit_fail_msg "cannot set up the target"
 if [[ $P2PDMA_TOPOLOGY == switch ]]; then
 	out_of_reach
 	p2p_remove_target
 	ktap_finished
 fi
-ktap_set_plan 30
+ktap_set_plan 31
 use "$shared" || ktap_exit_fail_msg "cannot export $shared"
 
 ktap_test_result "multipath: served from the BAR" transfers
@@ -562,8 +596,10 @@ tear_down_array
 on_array "raid1" raid1 131072 "$drive0" "$drive1"
 ktap_test_result "raid1: members are equal" raid1_members_equal
 ktap_test_result "raid1: member replaced" replaced "$drive1"
-ktap_test_result "raid1: replaced by a member that takes only pages" replaced_by_null
+modprobe null_blk nr_devices=1 gb=1 memory_backed=1
+ktap_test_result "raid1: replaced by a member that takes only pages" replaced_by /dev/nullb0
 tear_down_array
+ktap_test_result "raid1: replaced by a member on the network" replaced_by_far
 rmmod null_blk
 on_array "raid10" raid10 131072 "$drive0" "$drive1"
 ktap_test_result "raid10: member replaced" replaced "$drive0"

@@ -463,6 +463,7 @@ void rnic_qp_put(struct rnic_qp *qp);
 extern bool rnic_read_needs_mr;
 extern bool rnic_fail_read;
 extern bool rnic_fail_write;
+extern bool rnic_cut_send;
 extern bool rnic_unplugged;
 extern int rnic_hold;
 bool rnic_is_own_gid(struct ib_device *ibdev, const union ib_gid *gid);

@@ -152,15 +152,22 @@ int rnic_scatter(struct rnic_op *op, u32 len)
 	return 0;
 }
 
+static bool rnic_cut(const struct rnic_swqe *wqe)
+{
+	return wqe->opcode == IB_WR_SEND && wqe->num_sge > 1 &&
+	       READ_ONCE(rnic_cut_send) && xchg(&rnic_cut_send, false);
+}
+
 /* Add up the requester's side of a message; an error is in the status */
 int rnic_gather(struct rnic_qp *qp, struct rnic_iter *iter, int access)
 {
 	const struct rnic_swqe *wqe = qp->op.wqe;
+	unsigned int num_sge = rnic_cut(wqe) ? 1 : wqe->num_sge;
 	struct rnic_dev *dev = rnic_qp_dev(qp);
 	unsigned int i;
 	u64 len = 0;
 
-	for (i = 0; i < wqe->num_sge; i++) {
+	for (i = 0; i < num_sge; i++) {
 		if (rnic_iter_add(dev, iter, qp->ibqp.pd, &wqe->sge[i],
 				  access)) {
 			qp->op.status = IB_WC_LOC_PROT_ERR;

@@ -68,6 +68,10 @@ bool rnic_fail_write;
 module_param_named(fail_write, rnic_fail_write, bool, 0644);
 MODULE_PARM_DESC(fail_write, "Fail the next RDMA WRITE, then reset this parameter (default: 0)");
 
+bool rnic_cut_send;
+module_param_named(cut_send, rnic_cut_send, bool, 0644);
+MODULE_PARM_DESC(cut_send, "Send only the first SGE of the next SEND that has several, then reset this parameter (default: 0)");
+
 bool rnic_unplugged;
 module_param_named(unplugged, rnic_unplugged, bool, 0644);
 MODULE_PARM_DESC(unplugged, "No message arrives, as if the cable were unplugged (default: 0)");
