@@ -20,8 +20,9 @@
  *
  * Cached buffers count as free.  They hold no reference to their memory, and an
  * allocation fails only after the magazines of all CPUs have been emptied.  From
- * then until an eighth of the memory is free again, nothing is cached, and an
- * allocation of more than is free fails without searching or flushing.
+ * then on, nothing is cached for a while and until an eighth of the memory is
+ * free.  Meanwhile an allocation of more than is free fails without searching or
+ * flushing.
  */
 #include <linux/bitmap.h>
 #include <linux/find.h>
@@ -51,8 +52,8 @@
 #define P2PMEM_EXACT_TRIES	64
 
 /*
- * If the memory is fragmented, each allocation that fails empties the magazines
- * of all CPUs, unless nothing has been cached since the last one.
+ * If the memory is fragmented, allocations fail while much is free.  Do not
+ * empty the magazines of all CPUs for each of them.
  */
 #define P2PMEM_FLUSH_INTERVAL	(HZ / 10)
 
