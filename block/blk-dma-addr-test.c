@@ -1095,20 +1095,14 @@ static void dma_test_submit_to_drive(struct kunit *test)
 	dma_test_submit(f, b->disk, &b->map);
 }
 
-static void dma_test_set_feature(struct dma_test *f, struct gendisk *disk)
-{
-	struct queue_limits lim = { .features = BLK_FEAT_DMA_ADDR };
-
-	dma_test_set_limits(f, disk->queue, &lim);
-}
-
 static void dma_test_submit_to_stack(struct kunit *test)
 {
 	struct dma_test *f = test->priv;
 	struct drive *a = &f->drives[0], *b = &f->drives[1];
+	struct queue_limits lim = { .features = BLK_FEAT_DMA_ADDR };
 
 	dma_test_submit(f, f->stack, NULL);
-	dma_test_set_feature(f, f->stack);
+	dma_test_set_limits(f, f->stack->queue, &lim);
 	dma_test_submit(f, f->stack, &a->map);
 	f->stack->private_data = b;
 	dma_test_submit(f, f->stack, &b->map);

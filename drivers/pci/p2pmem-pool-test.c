@@ -278,8 +278,8 @@ static void test_short_of_memory(struct kunit *test)
 
 	free_buf(test, &buf);
 	free_bufs(test, bufs + 2, nr - 2);
+	/* After a tenth of a second it has one again. */
 	msleep(200);
-	/* It has one again. */
 	test_cached(test);
 }
 

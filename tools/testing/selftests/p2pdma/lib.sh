@@ -471,7 +471,7 @@ p2p_load_transport()
 	[[ $P2P_TRANSPORT == loop ]] || modprobe "nvmet-$P2P_TRANSPORT"
 }
 
-# p2p_add_target DISK: one subsystem with one namespace, not enabled yet
+# p2p_add_target DISK [PORT]: one subsystem with one namespace, not enabled yet
 p2p_add_target()
 {
 	p2p_load_transport || return
@@ -480,7 +480,7 @@ p2p_add_target()
 	((!P2P_PI)) || echo 1 > "$P2P_SUBSYS"/attr_pi_enable || return
 	mkdir "$P2P_NS" || return
 	echo -n "$1" > "$P2P_NS"/device_path
-	p2p_add_port 1
+	p2p_add_port "${2:-1}"
 }
 
 p2p_enable()
@@ -529,11 +529,12 @@ p2p_remove_pi_target()
 	p2p_remove_target && rmmod rnic_loop
 }
 
+# p2p_remove_target [PORT]
+# shellcheck disable=SC2120 # it is optional
 p2p_remove_target()
 {
-	p2p_unlink_port
-	echo 0 > "$P2P_NS"/enable
-	rmdir $P2P_NVMET/ports/1 "$P2P_NS" "$P2P_SUBSYS"
+	p2p_remove_port "${1:-1}" && echo 0 > "$P2P_NS"/enable &&
+		rmdir "$P2P_NS" "$P2P_SUBSYS"
 }
 
 # --- NVMe host ---

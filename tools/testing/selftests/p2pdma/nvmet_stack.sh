@@ -254,15 +254,12 @@ far()
 
 connect_far()
 {
-	mkdir "$P2P_SUBSYS" && echo 1 > "$P2P_SUBSYS"/attr_allow_any_host &&
-		mkdir "$P2P_NS" && echo -n /dev/nullb0 > "$P2P_NS"/device_path &&
-		p2p_enable && p2p_add_port 2 && p2p_connect && far_disk=$remote
+	p2p_add_target /dev/nullb0 2 && p2p_enable && p2p_connect && far_disk=$remote
 }
 
 disconnect_far()
 {
-	nvme disconnect -n "$P2P_NQN" > /dev/null && p2p_remove_port 2 &&
-		echo 0 > "$P2P_NS"/enable && rmdir "$P2P_NS" "$P2P_SUBSYS"
+	p2p_disconnect && p2p_remove_target 2
 }
 
 # A disk on the network takes peer-to-peer memory, too, but only as pages.
