@@ -144,7 +144,7 @@ boot() {
 		-no-reboot -nodefaults
 		-no-user-config -nic none -vga none -display none
 		-kernel "$kernel/bzImage" -initrd "$tmp/initrd" -append
-		"console=ttyS0 ignore_loglevel panic=-1 oops=panic no_timer_check nvme.poll_queues=1"
+		"console=ttyS0 ignore_loglevel panic=-1 oops=panic no_timer_check tsc=nowatchdog nvme.poll_queues=1"
 		-chardev "file,id=console,path=$dir/console.log,append=on"
 		-serial chardev:console
 		-device pcie-root-port,id=slot1,chassis=1,slot=1

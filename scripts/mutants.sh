@@ -64,7 +64,7 @@ complaint() {
 verdict() {
 	if [ "$3" = 0 ]; then
 		echo "FAIL $1: not noticed by $2"
-	elif grep -qE "$5" "$4" && ! grep -qE 'no end within|QEMU failed' "$4"; then
+	elif grep -qE "$5" "$4" && ! grep -qE '(no end|not up) within|QEMU failed' "$4"; then
 		echo "PASS $1: $2: $(complaint "$4")"
 	else
 		echo "FAIL $1: $2 says nothing, see $logs/$1.log"

@@ -90,7 +90,7 @@ guest()
 run_guests()
 {
 	guest hang --timeout 15 pass.sh hang.sh skip.sh
-	guest unbootable --kernel "$dir/broken" --timeout 5 pass.sh
+	guest unbootable --kernel "$dir/broken" --timeout 60 --boot 5 pass.sh
 	guest green --timeout 60 pass.sh skip.sh control.sh
 	guest bridge --timeout 60 --topology bridge control.sh
 	guest skip --timeout 60 skip.sh
@@ -135,7 +135,7 @@ check_guests()
 	check hang "run: skip.sh: FAIL (never started; no end within 15 s"
 	check hang "run: guest: FAIL (no end within 15 s"
 	check hang "exit 1"
-	check unbootable "run: pass.sh: FAIL (never started; no kernel log; no end"
+	check unbootable "run: pass.sh: FAIL (never started; no kernel log; not up within 5 s"
 	check unbootable "exit 1"
 	check splat "run: splat.sh: FAIL (kernel log: .*WARNING: made up"
 	check splat "run: pass.sh: PASS"

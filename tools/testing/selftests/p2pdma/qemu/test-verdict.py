@@ -67,6 +67,7 @@ class Logs(unittest.TestCase):
         self.log = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.log)
         self.status = 0
+        self.late = ""
         self.functions = frozenset()
         self.make_run()
 
@@ -99,11 +100,11 @@ class Logs(unittest.TestCase):
         """As run.py does with a guest that did not end"""
         for line in INTERRUPTED.splitlines():
             self.add("console", f"[    2.000000] {line}")
-        self.status = verdict.TOO_LATE
+        self.late = "no end within 9 s"
 
     def judge(self, *tests):
         with contextlib.redirect_stdout(io.StringIO()) as said:
-            run = verdict.Run(self.log, self.status, 9, self.functions)
+            run = verdict.Run(self.log, self.status, self.late, self.functions)
             status = run.verdict(tests or ["a.sh"])
         return f"{said.getvalue()}exit {status}"
 
@@ -237,7 +238,7 @@ class Guest(Logs):
         self.wants(r"run: guest: FAIL \(the guest did not reach.*exit 1")
 
     def test_time_limit(self):
-        self.status = verdict.TOO_LATE
+        self.late = "no end within 9 s"
         self.wants(r"run: guest: FAIL \(no end within 9 s.*exit 1")
 
     def test_interrupted(self):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 INTERRUPTED = "NMI received for unknown reason"
-TOO_LATE = 124  # the status of a guest that did not end in time
 
 # Functions of the series, and of drivers that it uses most
 OURS = re.compile("p2p|premap|dma_addr|dma_bio|rnic_|lsi_|nvme|rdma_rw|pciehp")
@@ -158,12 +157,12 @@ def waiting_tasks(text):
 
 
 class Run:
-    """log: the directory; status: QEMU's, or TOO_LATE; limit: in seconds"""
+    """log: the directory; status: QEMU's; late: what the guest did not do in time, or "" """
 
-    def __init__(self, log, status, limit, functions):
+    def __init__(self, log, status, late, functions):
         self.log = log
         self.status = status
-        self.limit = limit
+        self.late = late
         self.console, self.interrupted = split_log(read_log(log / "console.log"))
         self.output = read_log(log / "output.log")
         self.reports = read_log(log / "result.log").splitlines()
@@ -179,8 +178,8 @@ class Run:
     def guest_reasons(self):
         """What went wrong with the guest"""
         reasons = [line for line in self.reports if line.startswith("error ")]
-        if self.status == TOO_LATE:
-            reasons.append(f"no end within {self.limit} s")
+        if self.late:
+            reasons.append(self.late)
         elif self.status:
             said = read_log(self.log / "qemu.log").splitlines() or [""]
             reasons.append(f"QEMU failed ({self.status}): {said[-1]}")
