@@ -41,7 +41,7 @@ QEMU = "qemu-system-x86_64"
 # paths.
 CMDLINE = ["console=ttyS0", "ignore_loglevel", "printk.devkmsg=on", "panic=-1",
            "oops=panic", "hung_task_panic=1", "softlockup_panic=1", "no_timer_check",
-           "tsc=nowatchdog", "unknown_nmi_panic", "panic_sys_info=tasks",
+           "tsc=nowatchdog", "unknown_nmi_panic", "panic_sys_info=tasks,timers,all_bt",
            "nvme_core.multipath=N"]
 LOGS = ("console", "output", "result", "qemu", "faults")
 
