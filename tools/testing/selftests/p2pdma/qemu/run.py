@@ -317,7 +317,7 @@ class Run:
         if QEMU 7.2 had slept through its timers.  So ask it something every few seconds.
 
         A guest that does not come up or end in time gets an NMI, so that its kernel
-        panics and shows what every task is waiting for.  If that does not help, QEMU is at
+        panics and shows its tasks, processors and timers.  If that does not help, QEMU is at
         fault and is killed.
         """
         start = time.monotonic()
