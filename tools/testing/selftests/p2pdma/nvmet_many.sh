@@ -288,16 +288,13 @@ beside_greedy()
 	share=$(served_by_host 2)
 }
 
-# What a host wants is guaranteed; without that it would get half of the memory.
+# guaranteed PERCENT: more than without p2pmem_min, when a host gets half of the memory
 guaranteed()
 {
-	local share without
-
-	add_namespace 2 "$(p2p_disk drive1)" "$small" && short_of_memory beside_greedy || return
-	without=$share
-	set_namespace p2pmem_min=192K p2pmem_max=1M && short_of_memory beside_greedy || return
-	ktap_print_msg "served: $share % of the commands with the guarantee, $without % without"
-	((share >= without + 10))
+	(($1)) && set_namespace p2pmem_min=192K p2pmem_max=1M &&
+		short_of_memory beside_greedy || return
+	ktap_print_msg "served: $share % of the commands with the guarantee, $1 % without"
+	((share >= $1 + 10))
 }
 
 # Data in the command capsule is counted, but cannot be in the BAR.
@@ -496,7 +493,13 @@ result "a greedy and a modest host" short_of_memory greedy_and_modest
 result "a greedy host alone" short_of_memory greedy_alone
 result "invalid limits" bad_limits
 result "limited by p2pmem_max" limited
-result "guaranteed by p2pmem_min" guaranteed
+add_namespace 2 "$(p2p_disk drive1)" "$small" && short_of_memory beside_greedy || share=0
+if ((share < 85)); then
+	result "guaranteed by p2pmem_min" guaranteed "$share"
+else	# With a slow CPU, too few commands are under way at a time.
+	ktap_test_skip "guaranteed by p2pmem_min: $share % are served without it"
+	clean_up
+fi
 result "the provider with the most free memory" takes_most_free
 result "another provider" takes_another
 result "no provider at first" connected_without
