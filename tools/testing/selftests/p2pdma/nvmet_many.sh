@@ -288,7 +288,8 @@ beside_greedy()
 	share=$(served_by_host 2)
 }
 
-# guaranteed PERCENT: more than without p2pmem_min, when a host gets half of the memory
+# guaranteed PERCENT: what a host wants is guaranteed. So much of it was served without
+# p2pmem_min, when the host gets half of the memory; 0 if that could not be measured.
 guaranteed()
 {
 	(($1)) && set_namespace p2pmem_min=192K p2pmem_max=1M &&

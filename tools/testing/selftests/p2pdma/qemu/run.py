@@ -37,7 +37,7 @@ QEMU = "qemu-system-x86_64"
 # tsc=nowatchdog: until the kernel leaves jiffies for a better clock source, the watchdog
 # of the others can wait for ever for a CPU that stop_machine() holds: its time limit is
 # measured in jiffies, which stand still meanwhile.  One boot in some hundreds hung.
-# Without it nothing corrects a wrong clock, see clock_is_wrong().
+# But without that watchdog a wrong clock stays wrong, see clock_is_wrong().
 # multipath=N: the tests use the disk of a single controller, not one that combines
 # paths.
 CMDLINE = ["console=ttyS0", "ignore_loglevel", "printk.devkmsg=on", "panic=-1",
@@ -313,9 +313,9 @@ class Run:
 
     def clock_is_wrong(self):
         """On a busy machine, the kernel can measure a wrong frequency of the TSC with the
-        PIT, and takes that although the HPET disagrees.  Time then passes too fast."""
+        PIT, which it takes although the HPET disagrees.  Time then passes too fast."""
         with (self.log / "console.log").open("rb") as console:
-            return b"Using PIT calibration value" in console.read(1 << 16)
+            return b"PIT calibration deviates from" in console.read(1 << 16)
 
     def wait(self, monitor):
         """Until QEMU ends, or is of no use.
@@ -379,7 +379,7 @@ class Run:
             status = self.boot(count)
             if not self.clock_is_wrong():
                 break
-            print("# the guest's clock is wrong: booting it again", flush=True)
+            print("# the guest's clock is wrong", flush=True)
         functions = args.functions.read_text().split() if args.functions else []
         result = verdict.Run(self.log, status, self.late, frozenset(functions))
         if result.report("up"):
