@@ -78,7 +78,8 @@ fake_qemu()
 	cat > "$dir/bin/qemu-system-x86_64" <<-'END'
 		#!/bin/bash
 		if [[ $* =~ path=([^ ]*/console.log) ]] && mkdir "$0.once"; then
-			echo "tsc: PIT calibration deviates from HPET: 372809 2445441" > "${BASH_REMATCH[1]}"
+			echo "PIT calibration deviates from HPET: 372809 2445441" \
+				> "${BASH_REMATCH[1]}"
 			exec sleep 60
 		fi
 		PATH=${PATH#*:} exec qemu-system-x86_64 "$@"
